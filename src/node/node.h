@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * node.h
+ *		Public face of the node layer: the Raft worker process, and the shared
+ *		memory through which sessions and the apply worker talk to it.
+ *
+ * Who does what
+ * -------------
+ *	Raft worker		drives src/raft with src/storage and src/transport.
+ *	session			posts a proposal or a request into its mailbox slot (one
+ *					slot a PGPROC) and sleeps on its own latch.
+ *	apply worker	reads committed entries straight from the log files
+ *					(RlogReader) up to the published commit index.
+ *
+ * Shared state, who writes it, under what
+ * ---------------------------------------
+ *	NodeShared.commit_index		Raft worker only; atomic. Highest index that is
+ *								committed AND durable in the local log AND whose
+ *								turn owner has been recorded. What may be applied.
+ *	NodeShared.applied_index	whoever holds the turn; atomic. Raised only after
+ *								the entry's transaction is visible here.
+ *	NodeShared.owner[]			ring indexed by log index: which process commits
+ *								that entry here (procno + 1), or 0 for the apply
+ *								worker. Written by the Raft worker before it
+ *								publishes commit_index, changed to 0 by a session
+ *								that gives its entry up. The ring is never lapped:
+ *								commit_index <= applied_index + NODE_TURN_RING.
+ *	NodeSlot					state and token under its own spinlock.
+ *	status part					Raft worker, under NodeShared.status_lock.
+ *
+ * Crash: a backend or worker that dies by a signal takes the whole server
+ * through a restart, so all of this is rebuilt from the log and from the
+ * replication origin; nothing in shared memory outlives it.
+ *
+ * The life of a turn
+ * ------------------
+ *	node_propose()		-> verdict. On NODE_COMMITTED the session owns answer.index.
+ *	node_turn_wait()	-> returns when applied_index == index - 1.
+ *	(commit locally with origin LSN = index)
+ *	node_turn_done()	-> at XACT_EVENT_COMMIT: applied_index = index, next woken.
+ *	node_turn_abandon()	-> at XACT_EVENT_ABORT and at exit, in whatever state: a
+ *						   proposal not yet taken is withdrawn; an entry that is
+ *						   or will be decided goes to the apply worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_NODE_H
+#define PGQ_NODE_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/s_lock.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "raft/raft.h"
+
+#define NODE_TURN_RING		16384	/* entries published ahead of applied */
+#define NODE_MAX_MEMBERS	64
+#define NODE_NAME_LEN		64
+#define NODE_ADDRESS_LEN	256
+#define NODE_DETAIL_LEN		256
+
+/* ---------- settings (settings.c) ---------- */
+
+extern char *quorum_database;
+extern char *quorum_node_name;
+extern char *quorum_address;
+extern char *quorum_secret_file;
+extern int	quorum_heartbeat_interval_ms;
+extern int	quorum_election_timeout_ms;
+extern int	quorum_max_log_size_mb;
+extern int	quorum_commit_timeout_ms;
+extern bool quorum_leader_lease;
+
+extern void node_define_settings(void);
+
+/* ---------- start-up (called by pg_quorum.c) ---------- */
+
+extern Size node_shmem_size(void);
+extern void node_shmem_init(void);
+extern void node_register_workers(void);
+
+/* True when shared memory is there (loaded by shared_preload_libraries). */
+extern bool node_is_loaded(void);
+
+/* ERROR 55000 with a HINT unless loaded / unless member of a cluster. */
+extern void node_require_loaded(void);
+extern void node_require_member(void);
+
+/* ---------- what everybody may ask, lock-free ---------- */
+
+extern uint64 node_applied_index(void);
+extern uint64 node_commit_index(void);
+extern bool node_is_member(void);	/* created or joined, and not removed */
+extern bool node_is_removed(void);
+extern uint32 node_id(void);	/* 0 before there is a cluster */
+extern int	node_slot(void);	/* 0 .. sequence_stride - 1; -1 before */
+extern bool node_is_leader(void);
+
+/*
+ * Base for a key of a row that the caller has locked already: every entry up
+ * to the result was visible before this call, and none above it is visible
+ * now. (Waits for a commit that is visible but not yet counted, so that a
+ * session that follows another on the same row is not refused.)
+ */
+extern uint64 node_base_index(void);
+
+/* ---------- proposals (mailbox.c) ---------- */
+
+typedef enum NodeVerdict
+{
+	NODE_COMMITTED = 1,			/* decided; answer.index is ours to commit */
+	NODE_REFUSED,				/* certification conflict, nothing in the log */
+	NODE_UNAVAILABLE,			/* no quorum, certainly never appended: 55000 */
+	NODE_WITHDRAWN,				/* cancelled before it was taken: 57014 */
+	NODE_UNKNOWN,				/* outcome unknown: 40003 */
+	NODE_TOO_LARGE,				/* 54000 */
+	NODE_DOOMED,				/* withdrawn because doomed_check said so: 40001 */
+	NODE_NOT_MEMBER				/* no cluster here, or removed */
+} NodeVerdict;
+
+typedef struct NodeAnswer
+{
+	NodeVerdict verdict;
+	uint64		index;			/* NODE_COMMITTED: our entry */
+	RaftStamp	stamp;			/* NODE_COMMITTED: the leader's HLC */
+	/* NODE_REFUSED: */
+	uint64		conflict_key;	/* 0: base older than the map covers */
+	uint64		conflict_index; /* the winner */
+	uint32		conflict_node;	/* where the winner came from, 0 unknown */
+	char		message[NODE_DETAIL_LEN];	/* reason, for DETAIL; may be empty */
+} NodeAnswer;
+
+typedef struct NodePart
+{
+	const void *data;
+	Size		len;
+} NodePart;
+
+/* A fresh token of this server start. Never returns the same one twice. */
+extern RaftToken node_next_token(void);
+extern char *node_token_out(RaftToken token);	/* palloc'ed text */
+extern bool node_token_in(const char *text, RaftToken *token);
+
+/*
+ * Post the payload (parts are concatenated) and wait for the verdict.
+ * Interrupts: a cancel withdraws the proposal if it was not taken yet
+ * (NODE_WITHDRAWN), else goes on waiting. quorum.commit_timeout, or a
+ * terminate: NODE_UNAVAILABLE when it could be withdrawn, else NODE_UNKNOWN.
+ * Never throws once the proposal is posted, except FATAL on postmaster death.
+ * The caller turns the verdict into an error. doomed_check (may be NULL) is
+ * asked whenever the latch is set: true withdraws if that is still possible.
+ */
+extern NodeVerdict node_propose(RaftToken token, const NodePart *parts, int nparts,
+								bool (*doomed_check) (void), NodeAnswer *answer);
+
+/*
+ * Wait until applied_index == index - 1. False: doomed_check said true or the
+ * backend is being terminated; the caller must then abort with 40003 (its
+ * entry stands, and goes to the apply worker by node_turn_abandon).
+ */
+extern bool node_turn_wait(uint64 index, bool (*doomed_check) (void));
+
+/*
+ * Bracket the commit record: node_turn_committing() as the last act of
+ * PRE_COMMIT tells others which xid is about to become visible under which
+ * index (for node_base_index); node_turn_done() at XACT_EVENT_COMMIT.
+ */
+extern void node_turn_committing(uint64 index, TransactionId xid);
+extern void node_turn_done(uint64 index);
+extern void node_turn_abandon(void);
+
+/* The slot's state, for detectors: is this process waiting for a verdict? */
+typedef enum NodeWaitState
+{
+	NODE_WAIT_NONE = 0,
+	NODE_WAIT_VERDICT,			/* proposed, not decided */
+	NODE_WAIT_TURN				/* decided, not committed here yet */
+} NodeWaitState;
+
+extern NodeWaitState node_wait_state(int procno);
+
+/* ---------- the apply worker's side (turn.c) ---------- */
+
+/*
+ * Called by the apply worker once, when it knows the origin's progress; from
+ * then on the Raft worker starts (or goes on) and publishes commits.
+ * node_apply_not_ready() takes it back with a reason shown in quorum.status
+ * (extension missing, stopped on an error ...).
+ */
+extern void node_apply_ready(uint64 applied_index);
+extern void node_apply_not_ready(const char *reason);
+extern void node_apply_detail(const char *reason);	/* NULL clears */
+
+/* True when entry applied_index + 1 is published and is the applier's. */
+extern bool node_apply_next(uint64 *index);
+
+/* Largest i >= first such that first..i are all published and the applier's. */
+extern uint64 node_apply_run_end(uint64 first, uint64 limit);
+
+/* Directory of the log (for RlogReader), valid once a member. */
+extern char *node_log_dir(void);
+
+/* For the detector: the apply worker says what it is busy with, 0 = idle. */
+extern void node_apply_busy(uint64 index);
+
+/* ---------- what the layer above hangs in ---------- */
+
+typedef struct NodeOps
+{
+	/*
+	 * All run inside the Raft worker; must not ereport(ERROR), must not block.
+	 * certify: leader only, before an entry is appended: true when it may be.
+	 * appended: every DATA entry, on every member, in order, also at start-up
+	 * when the tail of the log is read again; truncated: entries >= from are
+	 * gone; coverage_starts: the map knows nothing below first.
+	 */
+	bool		(*certify) (const char *payload, Size len, NodeAnswer *conflict);
+	void		(*appended) (uint64 index, RaftToken token, const char *payload, Size len);
+	void		(*truncated) (uint64 from);
+	void		(*coverage_starts) (uint64 first);
+	/* the index under which a recent entry carries this token, or 0 */
+	uint64		(*find_token) (RaftToken token);
+	/* tokens of entries below this index may be forgotten already */
+	uint64		(*token_floor) (void);
+
+	/*
+	 * Called every 2 ms while the apply worker has been busy with one entry
+	 * for longer than that: abort whoever blocks it.
+	 */
+	void		(*apply_watch) (int apply_pid, uint64 index, int64 busy_us);
+} NodeOps;
+
+extern void node_set_ops(const NodeOps *ops);
+
+/* bgworker entry points; the apply worker's lives in src/replication */
+extern PGDLLEXPORT void node_raft_main(Datum arg);
+
+#endif							/* PGQ_NODE_H */
