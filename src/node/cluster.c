@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * cluster.c
+ *		SQL functions that found, extend and steer the cluster. Each posts a
+ *		request to the Raft worker and waits for what it leads to.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "node/node_internal.h"
+
+#define CLUSTER_REQUEST_TIMEOUT_MS	60000
+
+PG_FUNCTION_INFO_V1(quorum_create_cluster);
+PG_FUNCTION_INFO_V1(quorum_join_cluster);
+PG_FUNCTION_INFO_V1(quorum_remove_member);
+PG_FUNCTION_INFO_V1(quorum_leave_cluster);
+PG_FUNCTION_INFO_V1(quorum_transfer_leadership);
+PG_FUNCTION_INFO_V1(quorum_outcome);
+
+static void
+require_quorum_database(void)
+{
+	char	   *here;
+
+	node_require_loaded();
+	here = get_database_name(MyDatabaseId);
+	if (here == NULL || strcmp(here, quorum_database) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database \"%s\" does not take part in the cluster",
+						here ? here : ""),
+				 errhint("Connect to database \"%s\", or change quorum.database and restart.",
+						 quorum_database)));
+}
+
+/* Post a request; an error answer becomes an error here. */
+static void
+request(NodeRequestKind kind, const void *data, Size len, NodeAnswer *answer)
+{
+	int			sqlstate;
+
+	switch (node_request(kind, data, len, CLUSTER_REQUEST_TIMEOUT_MS, answer, &sqlstate))
+	{
+		case NODE_UNAVAILABLE:
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the Raft worker did not take the request"),
+					 errhint("See the server log and column detail of quorum.status.")));
+			break;
+		case NODE_UNKNOWN:
+			ereport(ERROR,
+					(errcode(ERRCODE_STATEMENT_COMPLETION_UNKNOWN),
+					 errmsg("no answer to the request within %d s",
+							CLUSTER_REQUEST_TIMEOUT_MS / 1000),
+					 errhint("It may still take effect; see quorum.status and quorum.members.")));
+			break;
+		default:
+			break;
+	}
+	if (sqlstate != 0)
+		ereport(ERROR, (errcode(sqlstate), errmsg("%s", answer->message)));
+}
+
+/*
+ * Poll the published status until cond() holds. Used for what takes a while
+ * after the request itself was answered.
+ */
+static void
+wait_for_status(bool (*cond) (const NodeStatus *status), const char *what)
+{
+	int64		deadline_us = node_monotonic_us() +
+		(int64) CLUSTER_REQUEST_TIMEOUT_MS * 1000;
+	NodeStatus *status = palloc(sizeof(NodeStatus));
+	char		detail[NODE_DETAIL_LEN];
+
+	for (;;)
+	{
+		LWLockAcquire(node_shared->status_lock, LW_SHARED);
+		*status = node_shared->status;
+		strlcpy(detail, node_shared->apply_detail, sizeof(detail));
+		LWLockRelease(node_shared->status_lock);
+		if (cond(status))
+			break;
+		if (node_monotonic_us() > deadline_us)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("gave up waiting until %s", what),
+					 detail[0] ? errdetail("%s", detail) :
+					 status->detail[0] ? errdetail("%s", status->detail) : 0,
+					 errhint("It goes on in the background; see quorum.status.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 10L, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pfree(status);
+}
+
+static bool
+status_leads(const NodeStatus *status)
+{
+	return strcmp(status->role, "leader") == 0 && status->has_quorum;
+}
+
+static bool
+status_is_voter(const NodeStatus *status)
+{
+	uint32		self = node_id();
+
+	for (int i = 0; i < status->nmembers; i++)
+		if (status->members[i].id == self && self != 0)
+			return !status->members[i].is_learner &&
+				strcmp(status->role, "learner") != 0;
+	return false;
+}
+
+Datum
+quorum_create_cluster(PG_FUNCTION_ARGS)
+{
+	NodeAnswer	answer;
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	require_quorum_database();
+	request(NODE_REQ_CREATE, NULL, 0, &answer);
+	wait_for_status(status_leads, "the new cluster has a leader");
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	*id = node_shared->status.cluster_id;
+	LWLockRelease(node_shared->status_lock);
+	PG_RETURN_UUID_P(id);
+}
+
+Datum
+quorum_join_cluster(PG_FUNCTION_ARGS)
+{
+	char	   *address = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		replace = PG_GETARG_BOOL(1);
+	char		host[NODE_ADDRESS_LEN];
+	char		message[NODE_ADDRESS_LEN + 1];
+	int			port;
+	NodeAnswer	answer;
+
+	require_quorum_database();
+	if (!node_parse_address(address, host, sizeof(host), &port))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid address \"%s\"", address),
+				 errdetail("An address has the form host:port, with a port from 1 to 65535.")));
+	message[0] = replace ? 1 : 0;
+	strlcpy(message + 1, address, sizeof(message) - 1);
+	request(NODE_REQ_JOIN, message, 1 + strlen(message + 1), &answer);
+	wait_for_status(status_is_voter, "this member has caught up and votes");
+	PG_RETURN_VOID();
+}
+
+Datum
+quorum_remove_member(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	NodeAnswer	answer;
+
+	node_require_member();
+	request(NODE_REQ_REMOVE, name, strlen(name), &answer);
+	PG_RETURN_VOID();
+}
+
+Datum
+quorum_leave_cluster(PG_FUNCTION_ARGS)
+{
+	NodeAnswer	answer;
+
+	node_require_member();
+	request(NODE_REQ_REMOVE, quorum_node_name, strlen(quorum_node_name), &answer);
+	PG_RETURN_VOID();
+}
+
+Datum
+quorum_transfer_leadership(PG_FUNCTION_ARGS)
+{
+	char	   *name = PG_ARGISNULL(0) ? pstrdup("") :
+		text_to_cstring(PG_GETARG_TEXT_PP(0));
+	NodeAnswer	answer;
+
+	node_require_member();
+	request(NODE_REQ_TRANSFER, name, strlen(name), &answer);
+	PG_RETURN_VOID();
+}
+
+Datum
+quorum_outcome(PG_FUNCTION_ARGS)
+{
+	char	   *text = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	RaftToken	token;
+	NodeAnswer	answer;
+
+	node_require_member();
+	if (!node_token_in(text, &token))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid transaction token \"%s\"", text),
+				 errhint("A token is what quorum.transaction_token() or the HINT of an error with SQLSTATE 40003 gave.")));
+	request(NODE_REQ_OUTCOME, &token, sizeof(token), &answer);
+	PG_RETURN_TEXT_P(cstring_to_text(answer.message));
+}

@@ -1,0 +1,178 @@
+/*-------------------------------------------------------------------------
+ *
+ * node_internal.h
+ *		Shared memory of the node layer, as seen by its own files only.
+ *
+ * Locking is described in node.h. Details of a mailbox slot:
+ *
+ *	FREE      -> POSTED     session, under mutex; then pushed on the stack
+ *	POSTED    -> FREE       session (withdraw), under mutex
+ *	POSTED    -> TAKING     worker, under mutex: payload is being copied
+ *	TAKING    -> TAKEN      worker, under mutex: the session may free the payload
+ *	TAKEN     -> FREE       session gives up (orphan): the worker pursues the
+ *							proposal all the same, its entry is the applier's
+ *	TAKEN     -> DECIDED    worker, under mutex: owner[index] is the session
+ *	TAKEN     -> ANSWERED   worker, under mutex: refused, or a request's answer
+ *	DECIDED   -> FREE       session: committed, or gave its entry to the applier
+ *	ANSWERED  -> FREE       session
+ *
+ * The worker recognises its own view of a slot by token: a slot that was freed
+ * and posted again has another one.
+ *
+ * The stack (head, NodeSlot.next) is a Treiber stack that is popped whole, so
+ * it has no ABA problem; `queued` keeps a slot from being pushed twice.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_NODE_INTERNAL_H
+#define PGQ_NODE_INTERNAL_H
+
+#include "node/node.h"
+
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
+
+#define NODE_DIRECTORY		"pg_quorum"
+#define NODE_LOG_DIRECTORY	"pg_quorum/log"
+#define NODE_INLINE_SIZE	2048
+#define NODE_DSA_INITIAL	(1024 * 1024)
+#define NODE_STACK_END		UINT32_MAX
+
+/* Upper bound of one entry's payload; above any quorum.max_transaction_size */
+#define NODE_MAX_PAYLOAD	(Size) (1024 * 1024 * 1024 - 64 * 1024)
+
+typedef enum NodeSlotState
+{
+	SLOT_FREE = 0,
+	SLOT_POSTED,
+	SLOT_TAKING,
+	SLOT_TAKEN,
+	SLOT_DECIDED,
+	SLOT_ANSWERED
+} NodeSlotState;
+
+typedef enum NodeRequestKind
+{
+	NODE_REQ_PROPOSE = 1,
+	NODE_REQ_CREATE,
+	NODE_REQ_JOIN,
+	NODE_REQ_REMOVE,
+	NODE_REQ_TRANSFER,
+	NODE_REQ_OUTCOME
+} NodeRequestKind;
+
+typedef struct NodeSlot
+{
+	slock_t		mutex;
+	NodeSlotState state;
+	NodeRequestKind kind;
+	pg_atomic_uint32 queued;
+	pg_atomic_uint32 next;
+	RaftToken	token;
+	Size		len;
+	dsa_pointer large;			/* InvalidDsaPointer: payload is in small[] */
+	NodeAnswer	answer;
+	int			sqlstate;		/* requests: 0 fine, else error */
+	char		small[NODE_INLINE_SIZE];
+} NodeSlot;
+
+typedef enum NodeMembership
+{
+	NODE_NONE = 0,				/* no cluster here yet */
+	NODE_STARTING,				/* there is a log; the worker has not opened it yet */
+	NODE_MEMBER,
+	NODE_REMOVED,
+	NODE_FENCED
+} NodeMembership;
+
+typedef struct NodeMemberStatus
+{
+	char		name[NODE_NAME_LEN];
+	char		address[NODE_ADDRESS_LEN];
+	char		version[32];
+	uint32		id;
+	bool		is_learner;
+	bool		is_leader;
+	bool		reachable;
+	bool		has_match;		/* known on the leader only */
+	uint64		match_index;
+	bool		has_applied;
+	uint64		applied_index;
+	TimestampTz last_contact;	/* 0: never */
+} NodeMemberStatus;
+
+typedef struct NodeStatus
+{
+	pg_uuid_t	cluster_id;
+	char		role[16];
+	uint32		leader_id;
+	char		leader[NODE_NAME_LEN];	/* empty: none known */
+	uint64		term;
+	uint64		commit_index;	/* Raft's, may be ahead of the published one */
+	uint64		last_index;
+	bool		has_quorum;
+	char		detail[NODE_DETAIL_LEN];
+	int			nmembers;
+	NodeMemberStatus members[NODE_MAX_MEMBERS];
+} NodeStatus;
+
+typedef struct NodeShared
+{
+	/* identity: Raft worker writes, anyone reads */
+	pg_atomic_uint32 membership;	/* NodeMembership */
+	pg_atomic_uint32 id;
+	pg_atomic_uint32 seq_slot;	/* slot + 1, 0 unknown */
+	pg_atomic_uint32 is_leader;
+	pg_atomic_uint32 boot;		/* 0 until the worker has counted this start */
+	pg_atomic_uint64 token_counter;
+
+	/* progress */
+	pg_atomic_uint64 commit_index;
+	pg_atomic_uint64 applied_index;
+	pg_atomic_uint64 committing_index;	/* turn holder; 0 none */
+	pg_atomic_uint32 committing_xid;
+	pg_atomic_uint32 owner[NODE_TURN_RING];
+
+	/* workers' latches by procno + 1; 0 not running */
+	pg_atomic_uint32 raft_proc;
+	pg_atomic_uint32 apply_proc;
+	pg_atomic_uint32 apply_pid;
+	pg_atomic_uint32 apply_ready;
+	pg_atomic_uint64 apply_busy_index;
+	pg_atomic_uint64 apply_busy_since_us;	/* monotonic */
+
+	pg_atomic_uint32 stack_head;
+
+	/* protects the two below */
+	LWLock	   *status_lock;
+	NodeStatus	status;
+	char		apply_detail[NODE_DETAIL_LEN];
+
+	ConditionVariable status_cv;	/* broadcast when status changed */
+
+	char		dsa_space[NODE_DSA_INITIAL];
+	NodeSlot	slots[FLEXIBLE_ARRAY_MEMBER];	/* MaxBackends of them */
+} NodeShared;
+
+extern NodeShared *node_shared;
+extern const NodeOps *node_ops;
+
+/* address.c */
+extern bool node_parse_address(const char *address, char *host, Size host_size, int *port);
+
+/* shmem.c */
+extern dsa_area *node_dsa(void);
+extern int64 node_monotonic_us(void);
+extern void node_wake_proc(uint32 procno_plus_one);
+
+/* mailbox.c */
+extern NodeVerdict node_request(NodeRequestKind kind, const void *data, Size len,
+								int timeout_ms, NodeAnswer *answer, int *sqlstate);
+
+/* turn.c, the worker's side */
+extern void node_publish_commit(uint64 first, uint64 last);
+extern bool node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp);
+extern void node_answer_slot(int procno, RaftToken token, const NodeAnswer *answer, int sqlstate);
+
+#endif							/* PGQ_NODE_INTERNAL_H */
