@@ -273,7 +273,8 @@ typedef void (*TpListenDone) (void *user, TpListenStatus status, const char *err
 /*
  * Listen on host:port (port 0: any free one). done is called exactly once,
  * with user as given to tp_create: before this returns for a numeric address,
- * from uv_run for a name. Replaces an earlier listener. error is "" when fine.
+ * from uv_run for a name (never, if tp_unlisten, tp_listen or tp_close comes in
+ * between). Replaces an earlier listener. error is "" when fine.
  */
 extern void tp_listen(Transport *tp, const char *address, TpListenDone done);
 extern void tp_unlisten(Transport *tp);
