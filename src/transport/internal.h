@@ -139,6 +139,8 @@ struct Peer
 	bool		down_reported;	/* since a connection last came up */
 	bool		blocked_in;
 	bool		blocked_out;
+	uint64_t	boot_id;		/* of its run that last connected to us ... */
+	uint64_t	former_boot_id; /* ... and of the one before */
 	TpPeerStats stats;			/* counters and last_error only */
 };
 

@@ -136,12 +136,15 @@ peer_resolved(void *arg, const char *error, const Addresses *addresses)
 	Peer	   *peer = arg;
 
 	peer->resolve = NULL;
-	if (error != NULL)
+	if (error == NULL)
+		peer->addresses = *addresses;
+
+	/* While the name service is down, what it said before is worth a try. */
+	else if (peer->addresses.n == 0)
 	{
 		dial_failed(peer, error);
 		return;
 	}
-	peer->addresses = *addresses;
 	peer->address_at = 0;
 	dial_next_address(peer, "no address");
 }
@@ -188,11 +191,29 @@ tp_peer_dial_soon(Peer *peer, int delay_ms)
 
 /* ---------- what connections report ---------- */
 
+/*
+ * A run of the peer that was replaced by another one is over, and cannot connect
+ * again, unless both are there: somebody has started a copy.
+ */
+static void
+notice_copies(Peer *peer, uint64_t boot_id)
+{
+	if (boot_id == peer->boot_id)
+		return;
+	if (boot_id == peer->former_boot_id)
+		tp_log(peer->tp, TP_LOG_WARNING,
+			   "two servers are running as member %u: has its data directory been copied?",
+			   peer->id);
+	peer->former_boot_id = peer->boot_id;
+	peer->boot_id = boot_id;
+}
+
 static void
 incoming_up(Peer *peer, Conn *conn)
 {
 	Conn	   *old = peer->in;
 
+	notice_copies(peer, conn->hs.remote_boot_id);
 	peer->in = conn;
 	if (old != NULL)
 		tp_conn_close(old);
@@ -346,6 +367,7 @@ tp_peer_add(Transport *tp, uint32_t member_id, const char *address)
 			return false;
 	}
 	snprintf(peer->address, sizeof(peer->address), "%s", address);
+	peer->addresses.n = 0;
 	peer->backoff_ms = tp->config.backoff_min_ms;
 
 	/* One in use is reported when it goes, and dialled anew by that. */

@@ -190,6 +190,7 @@ tp_create(uv_loop_t *loop, const TpConfig *config, const TpCallbacks *callbacks,
 			  callbacks->accept_peer != NULL && callbacks->peer_up != NULL &&
 			  callbacks->peer_down != NULL && callbacks->peer_refused != NULL &&
 			  callbacks->message != NULL);
+	TP_ASSERT(config->max_message_bytes <= UINT32_MAX);	/* a frame's field */
 	if (tp == NULL)
 		return NULL;
 	tp->loop = loop;

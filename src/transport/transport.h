@@ -32,6 +32,8 @@
  *	- Host names are resolved on libuv's thread pool, numeric addresses are not.
  *	  The transport blocks all signals around the calls that can create the
  *	  pool's threads; the caller's own first use of the pool must do the same.
+ *	  Give the pool two threads at least: libuv then keeps one free of look-ups,
+ *	  so that a slow name server cannot hold up an fdatasync.
  *
  * Shared state: none. Everything belongs to the process and its loop thread; a
  * crash leaves nothing behind but closed sockets.

@@ -5,6 +5,8 @@
  *
  *-------------------------------------------------------------------------
  */
+#define _GNU_SOURCE				/* accept4 */
+
 #include "harness.h"
 
 #include <arpa/inet.h>
@@ -358,6 +360,33 @@ raw_connect(const Node *node)
 	/* the kernel completes this without anybody calling accept */
 	CHECK(connect(raw->fd, (struct sockaddr *) &addr, sizeof(addr)) == 0);
 	CHECK(fcntl(raw->fd, F_SETFL, O_NONBLOCK) == 0);
+	return raw;
+}
+
+int
+raw_listen(int *port)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET};
+	socklen_t	len = sizeof(addr);
+	int			fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CHECK(bind(fd, (struct sockaddr *) &addr, sizeof(addr)) == 0 && listen(fd, 10) == 0 &&
+		  getsockname(fd, (struct sockaddr *) &addr, &len) == 0);
+	*port = ntohs(addr.sin_port);
+	return fd;
+}
+
+Raw *
+raw_accept(int listener)
+{
+	Raw		   *raw = calloc(1, sizeof(Raw));
+
+	wait_begin();
+	do
+		raw->fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	while (raw->fd < 0 && wait_more());
+	CHECK(raw->fd >= 0);
 	return raw;
 }
 

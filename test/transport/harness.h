@@ -124,6 +124,10 @@ typedef struct Raw
 } Raw;
 
 extern Raw *raw_connect(const Node *node);
+
+/* A server of that kind: listen, then poll for the next connection. */
+extern int	raw_listen(int *port);
+extern Raw *raw_accept(int listener);
 extern void raw_send(Raw *raw, const void *bytes, size_t len);
 extern void raw_poll(Raw *raw);
 extern void raw_close(Raw *raw);

@@ -105,6 +105,28 @@ test_simultaneous(void)
 }
 
 static void
+test_half_open(void)
+{
+	Node	   *a = node_start(1, 1, NULL);
+	Node	   *b = node_start(2, 1, NULL);
+	Node	   *copy = node_start(2, 1, NULL);
+
+	begin("connections: a new run of a peer makes the connection to the old one stale");
+	node_know(a, b);
+	WAIT_FOR(node_linked(a, b));
+	CHECK(tp_peer_add(copy->tp, 1, node_address(a)));
+	WAIT_FOR(a->downs == 1);
+	CHECK(strcmp(a->down_why, "the member was restarted") == 0);
+
+	begin("connections: two that run as one member are noticed");
+	WAIT_FOR(node_logged(a, "two servers are running as member 2"));
+	node_stop(copy);
+	WAIT_FOR(node_linked(a, b));
+	node_stop(a);
+	node_stop(b);
+}
+
+static void
 test_new_instance(void)
 {
 	Node	   *a = node_start(1, 1, NULL);
@@ -282,6 +304,12 @@ test_identity(void)
 	CHECK(tp_peer_add(a->tp, 2, node_address(b)));
 	WAIT_FOR(node_linked(a, b));
 
+	begin("connections: closing while a name is looked up");
+	CHECK(tp_peer_add(b->tp, 8, "no-such-host.invalid:1"));
+	CHECK(tp_peer_add(b->tp, 9, "no-such-host.invalid:2"));
+	WAIT_FOR(node_stats(b, a).state == TP_PEER_UP);
+	tp_peer_remove(b->tp, 8);
+
 	begin("connections: and leaves the cluster again");
 	memset(b->id.cluster_id, 0, TP_ID_LEN);
 	b->id.member_id = 0;
@@ -299,6 +327,7 @@ test_connections(void)
 	test_reconnect();
 	test_dialled_when_it_returns();
 	test_simultaneous();
+	test_half_open();
 	test_new_instance();
 	test_refusals();
 	test_listen();

@@ -11,6 +11,7 @@
 #include "harness.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "transport/handshake.h"
 
@@ -253,6 +254,69 @@ test_recorded_on_the_wire(void)
 	still_fine();
 }
 
+/*
+ * Whoever has taken the port where a member should be. behave: 0 says nothing,
+ * 1 talks another protocol, 2 goes through the handshake and then talks back on
+ * a connection that is ours to talk on.
+ */
+static void
+test_bogus_server(int behave, const char *logged)
+{
+	TpIdentity	self;
+	HsLocal		local = {&self, 99, (const uint8_t *) SECRET_A, strlen(SECRET_A)};
+	char		address[64];
+	HsOutput	out;
+	Handshake	hs;
+	size_t		at = FRAME_PREAMBLE_LEN;
+	int			messages = a->nreceived;
+	int			port;
+	int			listener = raw_listen(&port);
+	Raw		   *raw;
+
+	snprintf(address, sizeof(address), "127.0.0.1:%d", port);
+	CHECK(tp_peer_add(a->tp, 7, address));
+	raw = raw_accept(listener);
+	memset(&self, 0, sizeof(self));
+	memset(self.cluster_id, 1, TP_ID_LEN);
+	self.member_id = 7;
+	snprintf(self.name, sizeof(self.name), "bogus");
+	CHECK(tp_hs_init(&hs, &local, false, true, TP_PURPOSE_PEER, 0, &out));
+	if (behave == 1)
+		raw_send(raw, "220 smtp.example.com ESMTP\r\n", 28);
+
+	wait_begin();
+	while (!raw->eof && wait_more())
+	{
+		const char *error;
+		size_t		need;
+		Frame		frame;
+
+		raw_poll(raw);
+		if (behave != 2 || raw->ngot <= at ||
+			tp_frame_parse(raw->got + at, raw->ngot - at, HS_PAYLOAD_MAX, &frame, &need,
+						   &error) != FRAME_OK)
+			continue;
+		at += FRAME_HEADER_LEN + frame.len;
+		if (tp_hs_input(&hs, &local, &frame, &out) == HS_ASK)
+		{
+			CHECK(tp_hs_decide(&hs, &local, TP_ACCEPT, "", &out) == HS_ESTABLISHED);
+			tp_frame_header(out.bytes + out.len, FRAME_DATA, FRAME_FIRST | FRAME_LAST, 1, 0,
+							NULL, 0);
+			out.len += FRAME_HEADER_LEN;
+		}
+		raw_send(raw, out.bytes, out.len);
+	}
+	CHECK(raw->eof);
+	WAIT_FOR(node_logged(a, logged));
+	CHECK(a->nreceived == messages);
+	CHECK(a->downs == (behave == 2));
+	a->downs = 0;
+	tp_peer_remove(a->tp, 7);
+	raw_close(raw);
+	close(listener);
+	still_fine();
+}
+
 void
 test_hostile(void)
 {
@@ -265,6 +329,10 @@ test_hostile(void)
 	test_crowd();
 	test_mad_member();
 	test_recorded_on_the_wire();
+	begin("hostile: something else on a member's port");
+	test_bogus_server(0, "could not connect to member 7 at 127.0.0.1:");
+	test_bogus_server(1, "dropped: not the pg_quorum protocol");
+	test_bogus_server(2, "dropped: message in the wrong direction");
 	node_stop(a);
 	node_stop(b);
 }

@@ -111,6 +111,8 @@ test_loopback_only(void)
 /* payload of HELLO and CHALLENGE with a name of five bytes, as in handshake.h */
 #define INTRO_LEN (2 + 2 + 4 + 4 + 16 + 4 + 4 + 16 + 8 + 32 + 1 + 5)
 
+#define MEMBER_ID_AT (2 + 2 + 4 + 4 + 16)
+
 typedef struct Side
 {
 	TpIdentity	self;
@@ -271,6 +273,45 @@ test_tampering(void)
 }
 
 static void
+test_checks_of_both_sides(void)
+{
+	Side		i;
+	Side		a;
+
+	begin("security: each side insists on loopback where there is no secret");
+	side_init(&i, 1, NULL, true, 2);
+	side_init(&a, 2, NULL, false, 0);
+	a.hs.loopback = false;
+	CHECK(give(&a, &i.out) == HS_REFUSED && a.hs.refusal == TP_REFUSED_LOOPBACK);
+	CHECK(give(&i, &a.out) == HS_WAS_REFUSED && i.hs.refusal == TP_REFUSED_LOOPBACK);
+	side_init(&i, 1, NULL, true, 2);
+	side_init(&a, 2, NULL, false, 0);
+	i.hs.loopback = false;
+	CHECK(give(&a, &i.out) == HS_GO_ON);
+	CHECK(give(&i, &a.out) == HS_REFUSED && i.hs.refusal == TP_REFUSED_LOOPBACK);
+
+	begin("security: the one who dials checks whom it got");
+	side_init(&i, 1, NULL, true, 2);
+	side_init(&a, 2, NULL, false, 0);
+	CHECK(give(&a, &i.out) == HS_GO_ON);
+	tamper(&a.out, MEMBER_ID_AT, 0x01);
+	CHECK(give(&i, &a.out) == HS_REFUSED && i.hs.refusal == TP_REFUSED_WRONG_MEMBER);
+
+	begin("security: and whether it shares the cluster and the secret");
+	side_init(&i, 1, NULL, true, 2);
+	side_init(&a, 2, NULL, false, 0);
+	CHECK(give(&a, &i.out) == HS_GO_ON);
+	tamper(&a.out, 12, 1);
+	CHECK(give(&i, &a.out) == HS_REFUSED && i.hs.refusal == TP_REFUSED_CLUSTER);
+	side_init(&i, 1, NULL, true, 2);
+	side_init(&a, 2, NULL, false, 0);
+	CHECK(give(&a, &i.out) == HS_GO_ON);
+	i.local.secret_len = 16;
+	i.local.secret = (const uint8_t *) SECRET_A;
+	CHECK(give(&i, &a.out) == HS_REFUSED && i.hs.refusal == TP_REFUSED_SECRET_MISSING);
+}
+
+static void
 test_versions(void)
 {
 	Side		i;
@@ -370,6 +411,7 @@ test_security(void)
 	test_handshake_runs(SECRET_A);
 	test_replay_and_reflection();
 	test_tampering();
+	test_checks_of_both_sides();
 	test_versions();
 	test_secret_file();
 	test_pairs();
