@@ -1,0 +1,85 @@
+# pg_quorum
+#
+#	make, make install, make installcheck	as for any PostgreSQL extension
+#	make check		all tests; no running server, nothing installed
+#	make demo		three servers, writes on each, the leader killed
+#	make cluster		three servers left running; make cluster-stop ends them
+#	make check-crash ROUNDS=100	random crash points under load
+#	make check-assert	the suites on a PostgreSQL 15 with assertions
+#	make check-majors	the suites on PostgreSQL 17 and 18
+#	make bench		against one primary with two synchronous standbys
+#
+# Only the targets of the first line need PGXS; the others do their own set-up,
+# packages included (CONTRIBUTING.md), and build in scratch directories.
+
+OWN_SETUP = check demo cluster cluster-stop check-crash check-assert check-majors bench
+.PHONY: $(OWN_SETUP)
+
+ifneq ($(filter $(OWN_SETUP),$(MAKECMDGOALS)),)
+
+check:
+	@test/check
+
+demo cluster cluster-stop:
+	@test/tools/cluster.sh $@
+
+check-crash:
+	@ROUNDS=$(or $(ROUNDS),100) test/tools/run.sh tap test/t/003_crash.pl
+
+check-assert:
+	@pg_config=$$(test/tools/build-postgres.sh 15 assert) && PG_CONFIG=$$pg_config test/check
+
+check-majors:
+	@for major in 17 18; do \
+		pg_config=$$(test/tools/build-postgres.sh $$major) && \
+		echo "PostgreSQL $$major" && \
+		PG_CONFIG=$$pg_config test/check || exit 1; \
+	done
+
+bench:
+	@test/bench/run.sh
+
+else
+
+EXTENSION = pg_quorum
+MODULE_big = pg_quorum
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
+DATA = $(wildcard pg_quorum--*--*.sql)
+DATA_built = pg_quorum--1.0.sql
+SHLIB_LINK = -luv -lcrypto
+EXTRA_CLEAN = $(OBJS:.o=.d)
+
+# init comes first: the extension and a cluster of one. pg_regress brings up a
+# server of its own from what is installed, since the library has to be
+# preloaded.
+REGRESS = $(sort $(filter-out init,$(basename $(notdir $(wildcard sql/*.sql)))))
+ISOLATION = $(sort $(filter-out isolation_init,$(basename $(notdir $(wildcard specs/*.spec)))))
+ifneq ($(REGRESS),)
+override REGRESS := init $(REGRESS)
+REGRESS_OPTS = --temp-instance=tmp_check --temp-config=test/regress.conf \
+	--use-existing --dbname=postgres --no-locale --encoding=UTF8
+endif
+ifneq ($(ISOLATION),)
+override ISOLATION := isolation_init $(ISOLATION)
+ISOLATION_OPTS = --temp-instance=tmp_check_iso --temp-config=test/regress.conf \
+	--use-existing --dbname=postgres --no-locale --encoding=UTF8
+endif
+EXTRA_CLEAN += tmp_check tmp_check_iso output_iso
+
+# The server's headers are not ours to hold to -Wextra; -isystem says so. No
+# bitcode: inlining our entry points into queries gains nothing.
+PG_CPPFLAGS = -Isrc -isystem $(includedir_server)
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
+	-Wno-sign-compare -Wno-missing-field-initializers -MMD -MP
+override with_llvm := no
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+pg_quorum--1.0.sql: $(sort $(wildcard sqlsrc/*.sql))
+	cat $^ > $@
+
+-include $(wildcard $(OBJS:.o=.d))
+
+endif
