@@ -230,6 +230,7 @@ quick_config(void)
 
 	tp_config_default(&config);
 	config.handshake_timeout_ms = 2000;
+	config.link_timeout_ms = 1000;
 	config.backoff_min_ms = 10;
 	config.backoff_max_ms = 100;
 	return config;

@@ -127,6 +127,26 @@ test_half_open(void)
 }
 
 static void
+test_late_goodbye(void)
+{
+	Node	   *a = node_start(1, 1, NULL);
+	Node	   *old = node_start(2, 1, NULL);
+	Node	   *new = node_start(2, 1, NULL);
+
+	begin("connections: the last of an old run goes unreported once the new one is up");
+	CHECK(tp_peer_add(new->tp, 1, "127.0.0.1:1"));	/* expects a, finds nobody */
+	CHECK(tp_peer_add(a->tp, 2, node_address(new)));
+	WAIT_FOR(a->ups == 1);
+	CHECK(tp_peer_add(old->tp, 1, node_address(a)));
+	WAIT_FOR(a->downs == 1 && a->ups == 2 && node_stats(a, new).incoming);
+	node_stop(old);
+	WAIT_FOR(!node_stats(a, new).incoming);
+	CHECK(a->downs == 1 && node_stats(a, new).state == TP_PEER_UP);
+	node_stop(a);
+	node_stop(new);
+}
+
+static void
 test_new_instance(void)
 {
 	Node	   *a = node_start(1, 1, NULL);
@@ -328,6 +348,7 @@ test_connections(void)
 	test_dialled_when_it_returns();
 	test_simultaneous();
 	test_half_open();
+	test_late_goodbye();
 	test_new_instance();
 	test_refusals();
 	test_listen();

@@ -254,13 +254,33 @@ test_recorded_on_the_wire(void)
 	still_fine();
 }
 
-/*
- * Whoever has taken the port where a member should be. behave: 0 says nothing,
- * 1 talks another protocol, 2 goes through the handshake and then talks back on
- * a connection that is ours to talk on.
- */
+/* More than the kernel takes, to a member that is connected now. */
 static void
-test_bogus_server(int behave, const char *logged)
+flood(uint32_t id)
+{
+	size_t		len = 30 * 1024 * 1024;
+	uint8_t    *bytes = calloc(1, len);
+	TpPart		part = {bytes, len};
+	TpPeerStats stats;
+
+	WAIT_FOR(tp_peer_stats(a->tp, id, &stats) && stats.state == TP_PEER_UP);
+	CHECK(tp_send(a->tp, id, 1, TP_BULK, &part, 1, NULL, NULL) == TP_SEND_OK);
+	free(bytes);
+}
+
+/*
+ * Whoever has taken the port where a member should be.
+ */
+typedef enum Behaviour
+{
+	SAYS_NOTHING,
+	TALKS_SMTP,
+	TALKS_BACK,					/* after the handshake, where only we may talk */
+	STOPS_READING				/* after the handshake */
+} Behaviour;
+
+static void
+test_bogus_server(Behaviour behave, const char *logged)
 {
 	TpIdentity	self;
 	HsLocal		local = {&self, 99, (const uint8_t *) SECRET_A, strlen(SECRET_A)};
@@ -281,18 +301,18 @@ test_bogus_server(int behave, const char *logged)
 	self.member_id = 7;
 	snprintf(self.name, sizeof(self.name), "bogus");
 	CHECK(tp_hs_init(&hs, &local, false, true, TP_PURPOSE_PEER, 0, &out));
-	if (behave == 1)
+	if (behave == TALKS_SMTP)
 		raw_send(raw, "220 smtp.example.com ESMTP\r\n", 28);
 
 	wait_begin();
-	while (!raw->eof && wait_more())
+	while (!raw->eof && hs.state != HS_DONE && wait_more())
 	{
 		const char *error;
 		size_t		need;
 		Frame		frame;
 
 		raw_poll(raw);
-		if (behave != 2 || raw->ngot <= at ||
+		if (behave < TALKS_BACK || raw->ngot <= at ||
 			tp_frame_parse(raw->got + at, raw->ngot - at, HS_PAYLOAD_MAX, &frame, &need,
 						   &error) != FRAME_OK)
 			continue;
@@ -302,14 +322,15 @@ test_bogus_server(int behave, const char *logged)
 			CHECK(tp_hs_decide(&hs, &local, TP_ACCEPT, "", &out) == HS_ESTABLISHED);
 			tp_frame_header(out.bytes + out.len, FRAME_DATA, FRAME_FIRST | FRAME_LAST, 1, 0,
 							NULL, 0);
-			out.len += FRAME_HEADER_LEN;
+			out.len += behave == TALKS_BACK ? FRAME_HEADER_LEN : 0;
 		}
 		raw_send(raw, out.bytes, out.len);
 	}
-	CHECK(raw->eof);
+	if (behave == STOPS_READING)
+		flood(7);
 	WAIT_FOR(node_logged(a, logged));
 	CHECK(a->nreceived == messages);
-	CHECK(a->downs == (behave == 2));
+	CHECK(a->downs == (behave >= TALKS_BACK));
 	a->downs = 0;
 	tp_peer_remove(a->tp, 7);
 	raw_close(raw);
@@ -330,9 +351,11 @@ test_hostile(void)
 	test_mad_member();
 	test_recorded_on_the_wire();
 	begin("hostile: something else on a member's port");
-	test_bogus_server(0, "could not connect to member 7 at 127.0.0.1:");
-	test_bogus_server(1, "dropped: not the pg_quorum protocol");
-	test_bogus_server(2, "dropped: message in the wrong direction");
+	test_bogus_server(SAYS_NOTHING, "could not connect to member 7 at 127.0.0.1:");
+	test_bogus_server(TALKS_SMTP, "dropped: not the pg_quorum protocol");
+	test_bogus_server(TALKS_BACK, "dropped: message in the wrong direction");
+	begin("hostile: a member that stops reading is let go");
+	test_bogus_server(STOPS_READING, "connection timed out");
 	node_stop(a);
 	node_stop(b);
 }
