@@ -5,7 +5,8 @@
  *
  *		transport.c		life, identity, flushing
  *		listen.c		the listener and incoming connections
- *		conn.c			one connection: handshake, frames in, batches out
+ *		conn.c			one connection: its life, and batches out
+ *		input.c			one connection: handshake and frames in
  *		peer.c			the member table: dialling, back-off, statistics
  *		request.c		one-shot requests, both sides
  *		address.c		host:port, look-up, loopback
@@ -112,6 +113,9 @@ extern void tp_conn_close(Conn *conn);
 /* Close, log, and tell the owner. Only from inside uv_run. */
 extern void tp_conn_drop(Conn *conn, const char *why);
 
+/* The same, because of something that the protocol does not allow. */
+extern void tp_conn_malformed(Conn *conn, const char *what);
+
 /* The same, as soon as the loop runs. */
 extern void tp_conn_break(Conn *conn, const char *why);
 
@@ -119,6 +123,12 @@ extern void tp_conn_break(Conn *conn, const char *why);
 extern void tp_conn_flush(Conn *conn);
 extern void tp_conn_mark_dirty(Conn *conn);
 extern void tp_conn_set_timer(Conn *conn, int timeout_ms);
+
+/* ---------- input (input.c) ---------- */
+
+extern void tp_input_start(Conn *conn);
+extern void tp_input_space(void *owner, uv_buf_t *buf);
+extern void tp_input_read(void *owner, ssize_t nread);
 
 /* ---------- peers (peer.c) ---------- */
 
