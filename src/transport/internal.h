@@ -200,17 +200,28 @@ typedef struct LogSlot
 	unsigned	repeated;
 } LogSlot;
 
+typedef struct LogBucket
+{
+	int			tokens;
+	int64_t		refilled_us;
+} LogBucket;
+
 typedef struct LogLimit
 {
 	LogSlot		slot[TP_LOG_SLOTS];
 	int			next;
-	int			tokens;
-	int64_t		refilled_us;
+	LogBucket	complaints;
+	LogBucket	changes;
 	unsigned	unsaid;
 } LogLimit;
 
+/* A complaint: the same one is not repeated for a while. */
 extern void tp_log(Transport *tp, TpLogLevel level, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
+
+/* A member has come or gone. */
+extern void tp_log_change(Transport *tp, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 
 /* ---------- the whole (transport.c) ---------- */
 

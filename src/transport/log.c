@@ -3,9 +3,11 @@
  * log.c
  *		Lines for the caller's log, rate limited.
  *
- * Whoever can reach the port can make us want to log. So the same line is not
- * repeated within LOG_REPEAT_US, and all lines together are held to a token
- * bucket. What was held back is counted and said with a later line.
+ * Whoever can reach the port can make us want to log. So the same complaint is
+ * not repeated within LOG_REPEAT_US, and all complaints together are held to a
+ * token bucket. What was held back is counted and said with a later line.
+ * Changes of state of a member have a bucket of their own: no crowd of strangers
+ * can hide them.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,7 +17,7 @@
 
 #include "transport/internal.h"
 
-#define LOG_REPEAT_US		(10 * 1000000LL)
+#define LOG_REPEAT_US		(60 * 1000000LL)
 #define LOG_BURST			20
 #define LOG_REFILL_US		500000	/* one more line every half second */
 
@@ -47,20 +49,20 @@ find_slot(LogLimit *limit, uint32_t hash)
 }
 
 static bool
-take_token(LogLimit *limit, int64_t now_us)
+take_token(LogBucket *bucket, int64_t now_us)
 {
-	int64_t		refill = (now_us - limit->refilled_us) / LOG_REFILL_US;
+	int64_t		refill = (now_us - bucket->refilled_us) / LOG_REFILL_US;
 
 	if (refill > 0)
 	{
-		limit->tokens = refill > LOG_BURST ? LOG_BURST : limit->tokens + (int) refill;
-		if (limit->tokens > LOG_BURST)
-			limit->tokens = LOG_BURST;
-		limit->refilled_us = now_us;
+		bucket->tokens = refill > LOG_BURST ? LOG_BURST : bucket->tokens + (int) refill;
+		if (bucket->tokens > LOG_BURST)
+			bucket->tokens = LOG_BURST;
+		bucket->refilled_us = now_us;
 	}
-	if (limit->tokens == 0)
+	if (bucket->tokens == 0)
 		return false;
-	limit->tokens--;
+	bucket->tokens--;
 	return true;
 }
 
@@ -86,7 +88,7 @@ tp_log(Transport *tp, TpLogLevel level, const char *format,...)
 		slot->repeated++;
 		return;
 	}
-	if (!take_token(limit, now_us))
+	if (!take_token(&limit->complaints, now_us))
 	{
 		limit->unsaid++;
 		return;
@@ -104,4 +106,23 @@ tp_log(Transport *tp, TpLogLevel level, const char *format,...)
 		limit->unsaid = 0;
 	slot->repeated = 0;
 	tp->callbacks.log(tp->user, level, line);
+}
+
+void
+tp_log_change(Transport *tp, const char *format,...)
+{
+	char		text[TP_ADDRESS_LEN + 4 * TP_TEXT_LEN];
+	va_list		args;
+
+	if (tp->closing)
+		return;
+	if (!take_token(&tp->log_limit.changes, tp_now_us()))
+	{
+		tp->log_limit.unsaid++;
+		return;
+	}
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	tp->callbacks.log(tp->user, TP_LOG_INFO, text);
 }

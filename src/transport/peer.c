@@ -254,7 +254,7 @@ tp_peer_conn_up(Peer *peer, Conn *conn)
 	peer->backoff_ms = tp->config.backoff_min_ms;
 	peer->stats.connects++;
 	peer->stats.last_error[0] = '\0';
-	tp_log(tp, TP_LOG_INFO, "connected to member %u \"%s\" at %s", peer->id,
+	tp_log_change(tp, "connected to member %u \"%s\" at %s", peer->id,
 		   conn->hs.remote.name, peer->address);
 	tp->callbacks.peer_up(tp->user, peer->id);
 }
@@ -267,7 +267,7 @@ report_lost(Peer *peer, const char *why)
 	if (peer->down_reported)
 		return;
 	peer->down_reported = true;
-	tp_log(tp, TP_LOG_INFO, "lost the connection with member %u at %s: %s", peer->id,
+	tp_log_change(tp, "lost the connection with member %u at %s: %s", peer->id,
 		   peer->address, why);
 	tp->callbacks.peer_down(tp->user, peer->id, true, why);
 }
