@@ -255,7 +255,7 @@ tp_peer_conn_up(Peer *peer, Conn *conn)
 	peer->stats.connects++;
 	peer->stats.last_error[0] = '\0';
 	tp_log_change(tp, "connected to member %u \"%s\" at %s", peer->id,
-		   conn->hs.remote.name, peer->address);
+				  conn->hs.remote.name, peer->address);
 	tp->callbacks.peer_up(tp->user, peer->id);
 }
 
@@ -268,7 +268,7 @@ report_lost(Peer *peer, const char *why)
 		return;
 	peer->down_reported = true;
 	tp_log_change(tp, "lost the connection with member %u at %s: %s", peer->id,
-		   peer->address, why);
+				  peer->address, why);
 	tp->callbacks.peer_down(tp->user, peer->id, true, why);
 }
 

@@ -154,6 +154,11 @@ on_message(void *user, uint32_t member_id, TpMessage *msg)
 	Node	   *node = user;
 	Received   *r;
 
+	if (node->hook != NULL)
+	{
+		node->hook(node, member_id, msg);
+		return;
+	}
 	if (node->nreceived == node->size_received)
 	{
 		node->size_received = node->size_received * 2 + 64;
@@ -318,9 +323,17 @@ node_linked(const Node *a, const Node *b)
 }
 
 void
+node_close(Node *node)
+{
+	if (!node->closing)
+		tp_close(node->tp, on_closed);
+	node->closing = true;
+}
+
+void
 node_stop(Node *node)
 {
-	tp_close(node->tp, on_closed);
+	node_close(node);
 	WAIT_FOR(node->closed);
 	free(node->received);
 	free(node);
@@ -435,6 +448,7 @@ main(void)
 	test_security();
 	test_hostile();
 	test_requests();
+	test_churn();
 
 	uv_close((uv_handle_t *) &tick, NULL);
 	uv_run(loop, UV_RUN_DEFAULT);

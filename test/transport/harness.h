@@ -55,6 +55,10 @@ typedef struct Node
 	bool		echo;			/* send urgent messages of type 1 back as type 2 */
 	bool		steal;
 
+	/* sees every message first, and may do to the transport what it likes */
+	void		(*hook) (struct Node *node, uint32_t from, TpMessage *msg);
+	bool		closing;
+
 	/* policy of accept_peer */
 	TpRefusal	answer;
 	uint8_t		expect_instance;	/* 0: any */
@@ -106,6 +110,9 @@ extern const char *node_address(const Node *node);
 extern void node_know(Node *a, Node *b);
 extern bool node_linked(const Node *a, const Node *b);
 extern void node_stop(Node *node);
+
+/* The first half of node_stop, good inside callbacks too. */
+extern void node_close(Node *node);
 extern bool node_logged(const Node *node, const char *text);
 extern TpSendResult node_send(Node *from, const Node *to, uint8_t type, TpLane lane,
 							  const void *data, size_t len);
@@ -139,5 +146,6 @@ extern void test_connections(void);
 extern void test_security(void);
 extern void test_hostile(void);
 extern void test_requests(void);
+extern void test_churn(void);
 
 #endif							/* PGQ_TP_HARNESS_H */

@@ -58,6 +58,24 @@ test_echo(Node *a, Node *b)
 }
 
 static void
+test_flush(Node *a, Node *b)
+{
+	uint64_t	before = node_stats(a, b).bytes_out;
+
+	begin("messages: nothing leaves before the flush, and the loop does not sleep on it");
+	for (int i = 0; i < 100; i++)
+		CHECK(node_send(a, b, 3, TP_BULK, "small", 5) == TP_SEND_OK);
+	CHECK(uv_backend_timeout(loop) == 0);
+	CHECK(node_stats(a, b).bytes_out == before);
+	tp_flush(a->tp);
+	CHECK(node_stats(a, b).bytes_out == before + 100 * (16 + 5));
+	CHECK(tp_queued_bytes(a->tp, 2) == 0);
+	CHECK(node_send(a, b, 4, TP_BULK, "forgotten", 9) == TP_SEND_OK);
+	WAIT_FOR(b->nreceived == 101);
+	b->nreceived = 0;
+}
+
+static void
 test_sizes(Node *a, Node *b)
 {
 	static const size_t sizes[] = {0, 1, 4095, 4096, 4097, 65536, 262143, 262144, 262145,
@@ -281,6 +299,7 @@ test_messages(void)
 	node_know(a, b);
 	WAIT_FOR(node_linked(a, b));
 	test_echo(a, b);
+	test_flush(a, b);
 	test_sizes(a, b);
 	test_many_parts(a, b);
 	test_order(a, b);
