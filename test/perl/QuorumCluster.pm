@@ -39,13 +39,15 @@ log_line_prefix = '%m [%p] %b %a '
 log_statement = none
 );
 
-# nodes => how many; conf => text for all; prefix => of the names
+# nodes => how many; conf => text for all; prefix => of the names; faults => 1
+# for servers whose disk and clock can be made to fail (fault, no_fault)
 sub new
 {
 	my ($class, %args) = @_;
 	my $self = bless {
 		prefix => $args{prefix} // 'n',
 		conf => $args{conf} // '',
+		faults => $args{faults},
 		nodes => [],
 		raft_port => {},
 		dead => {},
@@ -136,7 +138,7 @@ sub found
 	my ($self) = @_;
 	my ($first, @rest) = $self->nodes;
 
-	$_->start for $self->nodes;
+	$self->restart($self->nodes);
 	$self->everywhere('CREATE EXTENSION pg_quorum');
 	$first->safe_psql($DB, 'SELECT quorum.create_cluster()');
 	$self->wait_until('the first member leads',
@@ -274,6 +276,14 @@ sub fails_with
 	};
 }
 
+# 1 once the server has noticed that it is cut off.
+sub poll_no_quorum
+{
+	my ($self, $node) = @_;
+
+	return poll(sub { $self->ask($node, 'SELECT has_quorum FROM quorum.status') eq 'f' }, 15) ? 1 : 0;
+}
+
 # --- processes ---
 
 # Pids that work in the data directory: the postmaster and all of its children.
@@ -332,8 +342,40 @@ sub restart
 	{
 		my $dead = delete $self->{dead}{ $node->name };
 		$self->wait_until("pid $dead is reaped", sub { !kill 0, $dead }) if $dead;
+		local %ENV = (%ENV, LD_PRELOAD => $ENV{PGQ_FAULT_LIBRARY},
+			PGQ_FAULTS => $self->fault_dir($node)) if $self->{faults};
 		$self->wait_until($node->name . ' starts', sub { $node->start(fail_ok => 1) });
 	}
+}
+
+# --- faults (test/tools/faults.c) ---
+
+sub fault_dir
+{
+	my ($self, $node) = @_;
+	my $dir = $node->basedir . '/faults';
+
+	mkdir $dir;
+	return $dir;
+}
+
+# fault($node, 'full') or fault($node, clock => microseconds)
+sub fault
+{
+	my ($self, $node, $name, $value) = @_;
+	my $file = $self->fault_dir($node) . "/$name";
+
+	open my $out, '>', "$file.new" or croak "$file: $!";
+	print $out $value // '';
+	close $out;
+	rename "$file.new", $file or croak "$file: $!";
+}
+
+sub no_fault
+{
+	my ($self, $node, $name) = @_;
+
+	unlink $self->fault_dir($node) . "/$name";
 }
 
 sub pause

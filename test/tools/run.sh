@@ -157,12 +157,13 @@ run_tap()
 	gcc -std=gnu11 -O1 -Wall -Wextra -Werror -I"$("$pg_config" --includedir)" \
 		tools/load.c -o load -L"$("$pg_config" --libdir)" -lpq \
 		-Wl,-rpath,"$("$pg_config" --libdir)"
+	gcc -std=gnu11 -O1 -Wall -Wextra -Werror -shared -fPIC tools/faults.c -o faults.so -ldl
 	mkdir state
 	chown "$server_user" state
 	run_prove env PG_REGRESS="$pgxs_tests/regress/pg_regress" \
 		TESTDIR="$work/run/test/state" TESTDATADIR="$work/run/test/state/tmp_check" \
 		TESTLOGDIR="$work/run/test/state/tmp_check/log" PGQ_TEST_DIR="$work/run/test" \
-		PGQ_LOAD="$work/run/test/load" \
+		PGQ_LOAD="$work/run/test/load" PGQ_FAULT_LIBRARY="$work/run/test/faults.so" \
 		prove -v --timer -I "$pgxs_tests/perl" -I "$work/run/test/perl" \
 		$(for file; do echo "t/${file##*/}"; done)
 }
