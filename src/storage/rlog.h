@@ -1,0 +1,170 @@
+/*-------------------------------------------------------------------------
+ *
+ * rlog.h
+ *		Public face of the durable log: segments of checksummed records, and a
+ *		small metadata file (identity, term and vote, configuration).
+ *
+ * Pure C11: no PostgreSQL, no libuv, no threads, no clock. All file operations
+ * go through RlogEnv, so that the simulator can put a faulty disk under it.
+ *
+ * Threads: an Rlog belongs to one thread (the event loop). The only thing that
+ * may run elsewhere is rlog_io_run() on an RlogIo: it touches nothing but the
+ * RlogIo and the files. At most one RlogIo is out at a time; what is appended
+ * meanwhile goes into the next one (group commit):
+ *
+ *		rlog_append(...);  rlog_set_hard_state(...);  rlog_truncate_suffix(...)
+ *		io = rlog_io_begin(log);		-- NULL: nothing to do, or one is out
+ *		rlog_io_run(io);				-- on a pool thread: write, fdatasync
+ *		rlog_io_done(log, io);			-- back on the loop: durable now
+ *
+ * After rlog_io_done everything appended, truncated or set before its
+ * rlog_io_begin is durable, in order; rlog_durable_seq() tells up to which
+ * operation. First failed write or sync poisons the log until it is reopened.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_RLOG_H
+#define PGQ_RLOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RLOG_ERROR_LEN 256
+
+typedef enum RlogStatus
+{
+	RLOG_OK = 0,
+	RLOG_END,					/* reader: nothing (yet) at that index */
+	RLOG_COMPACTED,				/* that index was truncated away */
+	RLOG_NOT_FOUND,				/* no log in this directory */
+	RLOG_EXISTS,				/* rlog_create: there is one */
+	RLOG_DAMAGED,				/* acknowledged records cannot be read */
+	RLOG_IO_ERROR,				/* the log is poisoned */
+	RLOG_NO_SPACE,				/* headroom is gone: refuse new proposals */
+	RLOG_NO_MEMORY,
+	RLOG_INVALID
+} RlogStatus;
+
+/* Blocking file operations; all return 0 or -errno, sizes in bytes. */
+typedef struct RlogEnv
+{
+	void	   *ctx;
+	int			(*open) (void *ctx, const char *path, bool create, bool writable, int *fd);
+	int			(*close) (void *ctx, int fd);
+	int64_t		(*pread) (void *ctx, int fd, void *buf, size_t len, uint64_t offset);	/* bytes read */
+	int			(*pwrite) (void *ctx, int fd, const void *buf, size_t len, uint64_t offset);	/* all or error */
+	int			(*fdatasync) (void *ctx, int fd);
+	int			(*fsync_dir) (void *ctx, const char *path);
+	int			(*rename) (void *ctx, const char *from, const char *to);
+	int			(*unlink) (void *ctx, const char *path);
+	int			(*truncate) (void *ctx, int fd, uint64_t size);
+	int			(*allocate) (void *ctx, int fd, uint64_t size);	/* zeros on disk, size set */
+	int64_t		(*size) (void *ctx, int fd);
+	int			(*mkdir) (void *ctx, const char *path);
+	int			(*list) (void *ctx, const char *path, void (*name) (void *arg, const char *name), void *arg);
+} RlogEnv;
+
+extern const RlogEnv *rlog_env_posix(void);
+
+typedef struct RlogIdentity
+{
+	uint8_t		cluster_id[16];
+	uint8_t		instance_id[16];
+	uint32_t	node_id;
+} RlogIdentity;
+
+/* One record. stamp and token are opaque bytes. */
+typedef struct RlogRecord
+{
+	uint64_t	index;
+	uint64_t	term;
+	uint8_t		type;
+	uint8_t		stamp[16];
+	uint8_t		token[16];
+	const void *data;
+	uint32_t	len;
+	/* called once when data is not needed any more (after the write); may be NULL */
+	void		(*release) (void *arg);
+	void	   *release_arg;
+} RlogRecord;
+
+typedef struct RlogTermRun
+{
+	uint64_t	first_index;
+	uint64_t	term;
+} RlogTermRun;
+
+typedef struct RlogOptions
+{
+	uint64_t	segment_bytes;	/* default 16 MB */
+} RlogOptions;
+
+typedef struct Rlog Rlog;
+typedef struct RlogIo RlogIo;
+
+/* Make a new, empty log. All durable when it returns. */
+extern RlogStatus rlog_create(const RlogEnv *env, const char *dir, const RlogOptions *options,
+							  const RlogIdentity *identity, char *error);
+
+/*
+ * Open and recover. RLOG_DAMAGED: *log is NULL and error says what was found
+ * where. A torn tail that was never acknowledged is cut; *notice (RLOG_ERROR_LEN,
+ * may be empty) says so.
+ */
+extern RlogStatus rlog_open(const RlogEnv *env, const char *dir, const RlogOptions *options,
+							Rlog **log, char *notice, char *error);
+extern void rlog_close(Rlog *log);	/* no RlogIo may be out */
+
+/* ---------- what is in it (loop thread) ---------- */
+
+extern const RlogIdentity *rlog_identity(const Rlog *log);
+extern uint64_t rlog_first_index(const Rlog *log);	/* 1 for a new log */
+extern uint64_t rlog_last_index(const Rlog *log);	/* appended, not nec. durable */
+extern uint64_t rlog_prev_term(const Rlog *log);	/* term of first_index - 1 */
+extern uint64_t rlog_bytes(const Rlog *log);		/* size of all segments in use */
+extern size_t rlog_term_runs(const Rlog *log, const RlogTermRun **runs);
+extern void rlog_hard_state(const Rlog *log, uint64_t *term, uint32_t *vote, uint64_t *commit);
+extern const void *rlog_conf(const Rlog *log, size_t *len, uint64_t *index);
+
+/* ---------- changes: queued, durable after the next round of I/O ---------- */
+
+/* Next index must be last_index + 1. Copies the header, references the data. */
+extern RlogStatus rlog_append(Rlog *log, const RlogRecord *record);
+extern RlogStatus rlog_truncate_suffix(Rlog *log, uint64_t from);
+/* sync false: only remembered, written with the next synced change. */
+extern RlogStatus rlog_set_hard_state(Rlog *log, uint64_t term, uint32_t vote,
+									  uint64_t commit, bool sync);
+extern RlogStatus rlog_set_conf(Rlog *log, const void *conf, size_t len, uint64_t index);
+/* Segments wholly below index may go. Blocking but cheap (unlink or rename). */
+extern RlogStatus rlog_truncate_prefix(Rlog *log, uint64_t index);
+
+extern RlogIo *rlog_io_begin(Rlog *log);
+extern void rlog_io_run(RlogIo *io);
+extern RlogStatus rlog_io_done(Rlog *log, RlogIo *io);
+extern bool rlog_io_busy(const Rlog *log);
+
+/* RLOG_OK, RLOG_NO_SPACE or RLOG_IO_ERROR with a text. */
+extern RlogStatus rlog_health(const Rlog *log, const char **text);
+
+/* ---------- reading ---------- */
+
+/*
+ * Read-only cursor over the files, for the owner and for other processes. The
+ * caller only asks for indexes that it knows to be durable.
+ */
+typedef struct RlogReader RlogReader;
+
+extern RlogStatus rlog_reader_open(const RlogEnv *env, const char *dir, RlogReader **reader,
+								   char *error);
+extern void rlog_reader_close(RlogReader *reader);
+
+/*
+ * The record at index; limit: highest index known to be durable (read-ahead
+ * goes no further). rec->data is valid until the next call. Sequential calls
+ * are cheap. release fields are not set.
+ */
+extern RlogStatus rlog_reader_get(RlogReader *reader, uint64_t index, uint64_t limit,
+								  RlogRecord *rec, char *error);
+
+#endif							/* PGQ_RLOG_H */
