@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transport/crc32c.h"
+#include "storage/crc32c.h"
 #include "transport/tp_assert.h"
 
 /* First allocation for a message of several frames. */
@@ -94,9 +94,9 @@ tp_frame_parse(const uint8_t *buf, size_t len, size_t max_payload, Frame *frame,
 		return FRAME_MORE;
 	}
 
-	crc = tp_crc32c_start();
-	crc = tp_crc32c_add(crc, buf + 4, FRAME_HEADER_LEN - 4 + (size_t) payload_len);
-	if (tp_crc32c_finish(crc) != tp_get_u32(buf))
+	crc = pgq_crc32c_start();
+	crc = pgq_crc32c_add(crc, buf + 4, FRAME_HEADER_LEN - 4 + (size_t) payload_len);
+	if (pgq_crc32c_finish(crc) != tp_get_u32(buf))
 	{
 		*error = "frame checksum does not match";
 		return FRAME_BAD;
@@ -116,7 +116,7 @@ tp_frame_header(uint8_t *header, FrameKind kind, uint8_t flags, uint8_t type, ui
 			 const TpPart *parts, int nparts)
 {
 	size_t		len = 0;
-	uint32_t	crc = tp_crc32c_start();
+	uint32_t	crc = pgq_crc32c_start();
 
 	for (int i = 0; i < nparts; i++)
 		len += parts[i].len;
@@ -129,10 +129,10 @@ tp_frame_header(uint8_t *header, FrameKind kind, uint8_t flags, uint8_t type, ui
 	header[11] = 0;
 	tp_put_u32(header + 12, total);
 
-	crc = tp_crc32c_add(crc, header + 4, FRAME_HEADER_LEN - 4);
+	crc = pgq_crc32c_add(crc, header + 4, FRAME_HEADER_LEN - 4);
 	for (int i = 0; i < nparts; i++)
-		crc = tp_crc32c_add(crc, parts[i].data, parts[i].len);
-	tp_put_u32(header, tp_crc32c_finish(crc));
+		crc = pgq_crc32c_add(crc, parts[i].data, parts[i].len);
+	tp_put_u32(header, pgq_crc32c_finish(crc));
 }
 
 /*

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "transport/crc32c.h"
+#include "storage/crc32c.h"
 #include "transport/frame.h"
 
 static void
@@ -19,22 +19,22 @@ test_crc32c(void)
 	uint32_t	crc;
 
 	begin("units: CRC-32C, known values, and table against instruction");
-	crc = tp_crc32c_finish(tp_crc32c_add(tp_crc32c_start(), "123456789", 9));
+	crc = pgq_crc32c_finish(pgq_crc32c_add(pgq_crc32c_start(), "123456789", 9));
 	CHECK(crc == 0xE3069283);	/* the check value of the Castagnoli polynomial */
 	memset(bytes, 0, 32);
-	crc = tp_crc32c_finish(tp_crc32c_add(tp_crc32c_start(), bytes, 32));
+	crc = pgq_crc32c_finish(pgq_crc32c_add(pgq_crc32c_start(), bytes, 32));
 	CHECK(crc == 0x8A9136AA);	/* RFC 3720, B.4: 32 bytes of zeroes */
 
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t) (i * 7 + i / 256);
 	for (size_t start = 0; start < 9; start++)
 		for (size_t len = 0; len + start <= sizeof(bytes); len += 13)
-			if (tp_crc32c_add(tp_crc32c_start(), bytes + start, len) !=
-				tp_crc32c_add_table(tp_crc32c_start(), bytes + start, len))
+			if (pgq_crc32c_add(pgq_crc32c_start(), bytes + start, len) !=
+				pgq_crc32c_add_table(pgq_crc32c_start(), bytes + start, len))
 				CHECK(!"table and instruction agree");
-	crc = tp_crc32c_add(tp_crc32c_start(), bytes, 100);
-	crc = tp_crc32c_add(crc, bytes + 100, 500);
-	CHECK(crc == tp_crc32c_add_table(tp_crc32c_start(), bytes, 600));
+	crc = pgq_crc32c_add(pgq_crc32c_start(), bytes, 100);
+	crc = pgq_crc32c_add(crc, bytes + 100, 500);
+	CHECK(crc == pgq_crc32c_add_table(pgq_crc32c_start(), bytes, 600));
 }
 
 static size_t

@@ -9,14 +9,14 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "transport/crc32c.h"
+#include "storage/crc32c.h"
 
 #include <stdbool.h>
 #include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <nmmintrin.h>
-#define TP_CRC32C_SSE42 1
+#define PGQ_CRC32C_SSE42 1
 #endif
 
 #define CASTAGNOLI_REVERSED 0x82F63B78
@@ -42,7 +42,7 @@ build_table(void)
 }
 
 uint32_t
-tp_crc32c_add_table(uint32_t crc, const void *data, size_t len)
+pgq_crc32c_add_table(uint32_t crc, const void *data, size_t len)
 {
 	const uint8_t *p = data;
 
@@ -63,7 +63,7 @@ tp_crc32c_add_table(uint32_t crc, const void *data, size_t len)
 	return crc;
 }
 
-#ifdef TP_CRC32C_SSE42
+#ifdef PGQ_CRC32C_SSE42
 __attribute__((target("sse4.2")))
 static uint32_t
 add_sse42(uint32_t crc, const uint8_t *p, size_t len)
@@ -85,11 +85,11 @@ add_sse42(uint32_t crc, const uint8_t *p, size_t len)
 #endif
 
 uint32_t
-tp_crc32c_add(uint32_t crc, const void *data, size_t len)
+pgq_crc32c_add(uint32_t crc, const void *data, size_t len)
 {
-#ifdef TP_CRC32C_SSE42
+#ifdef PGQ_CRC32C_SSE42
 	if (__builtin_cpu_supports("sse4.2"))
 		return add_sse42(crc, data, len);
 #endif
-	return tp_crc32c_add_table(crc, data, len);
+	return pgq_crc32c_add_table(crc, data, len);
 }

@@ -9,27 +9,27 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifndef PGQ_TP_CRC32C_H
-#define PGQ_TP_CRC32C_H
+#ifndef PGQ_PGQ_CRC32C_H
+#define PGQ_PGQ_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 static inline uint32_t
-tp_crc32c_start(void)
+pgq_crc32c_start(void)
 {
 	return 0xFFFFFFFF;
 }
 
-extern uint32_t tp_crc32c_add(uint32_t crc, const void *data, size_t len);
+extern uint32_t pgq_crc32c_add(uint32_t crc, const void *data, size_t len);
 
 /* The portable way, whatever the processor can do: for tests. */
-extern uint32_t tp_crc32c_add_table(uint32_t crc, const void *data, size_t len);
+extern uint32_t pgq_crc32c_add_table(uint32_t crc, const void *data, size_t len);
 
 static inline uint32_t
-tp_crc32c_finish(uint32_t crc)
+pgq_crc32c_finish(uint32_t crc)
 {
 	return crc ^ 0xFFFFFFFF;
 }
 
-#endif							/* PGQ_TP_CRC32C_H */
+#endif							/* PGQ_PGQ_CRC32C_H */

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * tables.h
+ *		Which relations are replicated, and under which cluster-wide number.
+ *
+ * A table is replicated where it carries our capture trigger; the trigger's
+ * argument is the table's number, so the relation's own trigger descriptor
+ * tells, transactionally, and no cache of ours can be stale. The other way, a
+ * number to this member's relation, goes through quorum.replicated_table.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_TABLES_H
+#define PGQ_TABLES_H
+
+#include "postgres.h"
+
+#include "utils/rel.h"
+
+/* The table's number; that of its root for a partition. 0: not replicated. */
+extern uint32 tables_id_of(Relation rel);
+
+/* The same by OID, without a lock on the relation being needed. */
+extern uint32 tables_id_of_oid(Oid relid);
+
+/*
+ * This member's relation of that number (the root, of a partitioned table).
+ * InvalidOid: unknown here. Needs a transaction. Cached, invalidated with
+ * quorum.replicated_table.
+ */
+extern Oid	tables_oid_of(uint32 table_id);
+
+#endif							/* PGQ_TABLES_H */
