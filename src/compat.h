@@ -21,6 +21,7 @@
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
+#include "utils/memutils.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pg_quorum needs PostgreSQL 15 or later"

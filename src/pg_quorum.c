@@ -14,7 +14,9 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/guc.h"
 
 #include "clock/clock_shmem.h"
 #include "node/node.h"
@@ -68,4 +70,5 @@ _PG_init(void)
 	replication_install_hooks();
 	replication_install_ops();
 	node_register_workers();
+	clock_register_worker();
 }

@@ -89,7 +89,7 @@ ensure_packages()
 	command -v prove >/dev/null || want+=(perl)
 	if [ -z "${PG_CONFIG:-}" ]; then
 		[ -x /usr/lib/postgresql/15/bin/postgres ] || want+=(postgresql-15)
-		[ -e /usr/lib/postgresql/15/lib/pgxs/src/makefiles/pgxs.mk ] ||
+		[ -e /usr/include/postgresql/15/server/postgres.h ] ||
 			want+=(postgresql-server-dev-15)
 		[ -e /usr/share/postgresql/15/extension/pgtap.control ] ||
 			want+=(postgresql-15-pgtap)
