@@ -107,12 +107,18 @@ typedef struct RaftMember
 	uint8_t		instance[RAFT_INSTANCE_LEN];
 } RaftMember;
 
-/* Joint while any voter_outgoing is set. Members sorted by id. */
+/*
+ * Joint while any voter_outgoing is set. Members sorted by id. A configuration
+ * is in force from the moment its entry is in the log (append-time activation,
+ * Ongaro 4.1), and out of force again when that entry is cut off. So raft_conf()
+ * may still be undone; raft_committed_conf() may not, and is the one to save.
+ */
 typedef struct RaftConf
 {
 	uint64_t	index;			/* of the entry that made it */
 	uint32_t	next_id;		/* ids are never given out twice */
 	bool		joint;
+	bool		explicit_leave; /* joint: stays so until raft_leave_joint() */
 	uint32_t	nmembers;
 	RaftMember	members[RAFT_MAX_MEMBERS];
 } RaftConf;
@@ -120,6 +126,7 @@ typedef struct RaftConf
 extern RaftBuf *raft_conf_encode(const RaftConf *conf);
 extern bool raft_conf_decode(const void *data, size_t len, RaftConf *conf);
 extern const RaftMember *raft_conf_find(const RaftConf *conf, uint32_t id);
+extern bool raft_conf_valid(const RaftConf *conf);	/* sorted, flags and sizes make sense */
 
 /* ---------- messages ---------- */
 
@@ -135,7 +142,8 @@ typedef enum RaftMsgType
 	RAFT_MSG_HEARTBEAT_RESP,
 	RAFT_MSG_TIMEOUT_NOW,
 	RAFT_MSG_READ_INDEX,
-	RAFT_MSG_READ_INDEX_RESP
+	RAFT_MSG_READ_INDEX_RESP,
+	RAFT_MSG_SNAPSHOT			/* what you need is compacted: get an image, at index or above */
 } RaftMsgType;
 
 typedef struct RaftMsg
@@ -146,15 +154,17 @@ typedef struct RaftMsg
 	uint32_t	from;
 	uint32_t	to;
 	uint64_t	term;
-	uint64_t	index;			/* APPEND: prev index; APPEND_RESP: match or rejected prev */
-	uint64_t	log_term;		/* APPEND: prev term; rejections: hint's term */
+	uint64_t	index;			/* APPEND: prev index; APPEND_RESP: match or rejected prev; votes,
+								 * TIMEOUT_NOW: last index; SNAPSHOT: last compacted */
+	uint64_t	log_term;		/* term of index; rejections: hint's term */
 	uint64_t	commit;
 	uint64_t	hint;			/* rejections: where to try next */
-	uint64_t	context;		/* read round / read id */
+	uint64_t	context;		/* read round / read id; APPEND: 1 if success needs no answer */
 	RaftStamp	stamp;
 	uint8_t		instance[RAFT_INSTANCE_LEN];	/* sender's */
 	uint32_t	nentries;
-	RaftEntry  *entries;		/* each holds a reference to its payload */
+	RaftEntry  *entries;		/* each holds a reference to its payload. SNAPSHOT: one, type
+								 * CONF, the newest committed configuration */
 } RaftMsg;
 
 extern void raft_msg_free(RaftMsg *msg);	/* frees entries, not msg itself */
@@ -182,6 +192,8 @@ typedef struct RaftConfig
 	uint64_t	max_uncommitted_bytes;
 	uint64_t	cache_bytes;	/* recent entries kept in memory */
 	uint32_t	max_apply_entries;
+	bool		lease_reads;	/* reads on the leader without a round while its lease holds */
+	int64_t		lease_drift_us; /* taken off the lease: how far clock rates may differ over it */
 } RaftConfig;
 
 extern void raft_config_default(RaftConfig *config);
@@ -203,14 +215,16 @@ typedef struct RaftTermRun
 typedef struct RaftDisk
 {
 	RaftHardState hard;
-	RaftConf	conf;			/* newest committed one that was saved */
+	RaftConf	conf;			/* newest committed one that was saved (raft_committed_conf) */
 	uint64_t	first_index;
 	uint64_t	prev_term;		/* term of first_index - 1 */
 	uint64_t	last_index;
 	const RaftTermRun *runs;
 	size_t		nruns;
-	const uint64_t *conf_indexes;	/* CONF entries above conf.index, ascending */
-	size_t		nconf_indexes;
+	const RaftConf *confs;		/* the decoded payloads of all CONF entries in the log above
+								 * conf.index, ascending; .index set to the entry's index */
+	size_t		nconfs;
+	uint64_t	applied;		/* 0: commit_first starts at first_index; else behind this */
 } RaftDisk;
 
 typedef enum RaftRole
@@ -230,7 +244,8 @@ typedef enum RaftStatus
 	RAFT_UNKNOWN_MEMBER,
 	RAFT_INVALID,
 	RAFT_FENCED,				/* the disk contradicts what this member acknowledged */
-	RAFT_NO_MEMORY
+	RAFT_NO_MEMORY,
+	RAFT_WRONG_INSTANCE			/* another server uses this member's id; message ignored */
 } RaftStatus;
 
 typedef struct Raft Raft;
@@ -275,6 +290,24 @@ typedef struct RaftOutput
 	size_t		nreads;
 	bool		role_changed;	/* role, leader or term */
 	bool		conf_changed;	/* raft_conf() is another one */
+	bool		conf_committed; /* raft_committed_conf() is another one and durable: save it */
+
+	/*
+	 * Image needed: what follows in the leader's log is compacted. The driver
+	 * gets an image at install_index or above (asking install_from first), makes
+	 * it durable and calls raft_installed(). Set in every output until then.
+	 */
+	bool		install;
+	uint32_t	install_from;
+	uint64_t	install_index;
+	uint64_t	install_term;
+
+	/*
+	 * After raft_installed(), where the log had no such entry: drop the whole
+	 * log, before truncate_from and entries, and go on behind this one. 0: no.
+	 */
+	uint64_t	reset_index;
+	uint64_t	reset_term;
 	int64_t		next_deadline_us;
 } RaftOutput;
 
@@ -309,7 +342,16 @@ extern RaftStatus raft_propose_conf(Raft *r, const RaftConf *target, RaftStamp s
 /* Everything handed out with this (append_term, append_index) is durable. */
 extern void raft_append_done(Raft *r, uint64_t term, uint64_t index, int64_t now_us);
 
+/* Leader only: leave a joint configuration that was made with explicit_leave. */
+extern RaftStatus raft_leave_joint(Raft *r, RaftStamp stamp, RaftToken token, uint64_t *index);
+
+/*
+ * Leader only. To itself: RAFT_OK, and a transfer under way is given up. Ends
+ * with a new leader (role_changed), or after an election timeout with this one
+ * (raft_transferee() is 0 again).
+ */
 extern RaftStatus raft_transfer(Raft *r, uint32_t to, int64_t now_us);
+extern uint32_t raft_transferee(const Raft *r);
 extern void raft_campaign(Raft *r, int64_t now_us);
 /* The connection to this peer dropped: if it leads, elect soon. */
 extern void raft_peer_down(Raft *r, uint32_t peer, int64_t now_us);
@@ -322,6 +364,14 @@ extern void raft_loaded(Raft *r, uint32_t peer, RaftEntry *entries, size_t n, in
 extern void raft_read_index(Raft *r, uint64_t id, int64_t now_us);
 /* The log was cut below first_index. */
 extern void raft_compacted(Raft *r, uint64_t first_index);
+/*
+ * An image of the state at index is durable here; conf is the newest committed
+ * configuration at that index. RAFT_INVALID: older than what is committed here.
+ */
+extern RaftStatus raft_installed(Raft *r, uint64_t index, uint64_t term, const RaftConf *conf,
+								 int64_t now_us);
+/* Leader: the peer's driver says how getting the image went. */
+extern void raft_report_snapshot(Raft *r, uint32_t peer, bool ok, int64_t now_us);
 
 extern void raft_take_output(Raft *r, RaftOutput *out);
 
@@ -333,10 +383,13 @@ extern uint32_t raft_leader(const Raft *r);
 extern uint64_t raft_commit_index(const Raft *r);
 extern uint64_t raft_last_index(const Raft *r);
 extern uint64_t raft_term_at(const Raft *r, uint64_t index);	/* 0: not known */
-extern const RaftConf *raft_conf(const Raft *r);
+extern const RaftConf *raft_conf(const Raft *r);	/* in force */
+extern const RaftConf *raft_committed_conf(const Raft *r);
 extern bool raft_is_fenced(const Raft *r);
 extern bool raft_has_quorum(const Raft *r, int64_t now_us);	/* leader: heard a majority lately; else: knows a leader */
 extern bool raft_is_promotable(const Raft *r);
+/* Leader: this learner keeps up, so making it a voter costs no availability. */
+extern bool raft_caught_up(const Raft *r, uint32_t peer);
 
 typedef struct RaftPeerStatus
 {
@@ -344,12 +397,22 @@ typedef struct RaftPeerStatus
 	uint64_t	next;
 	bool		recent_active;
 	int64_t		last_contact_us;
-	bool		replicating;
+	bool		replicating;	/* neither probing nor waiting for an image */
+	bool		snapshot;		/* waiting for an image */
+	uint32_t	inflight_messages;
+	uint64_t	inflight_bytes;
 } RaftPeerStatus;
 
 extern bool raft_peer_status(const Raft *r, uint32_t peer, RaftPeerStatus *status);
 
 /* NULL, or which invariant does not hold. */
 extern const char *raft_check_invariants(const Raft *r);
+extern uint64_t raft_uncommitted_bytes(const Raft *r);
+
+/*
+ * Called where the core finds its own state broken (never because of input).
+ * Must not return; NULL: abort().
+ */
+extern void (*raft_on_assert) (const char *file, int line, const char *expr);
 
 #endif							/* PGQ_RAFT_H */
