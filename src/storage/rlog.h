@@ -18,8 +18,21 @@
  *		rlog_io_done(log, io);			-- back on the loop: durable now
  *
  * After rlog_io_done everything appended, truncated or set before its
- * rlog_io_begin is durable, in order; rlog_durable_seq() tells up to which
- * operation. First failed write or sync poisons the log until it is reopened.
+ * rlog_io_begin is durable, in order: a crash in between leaves what some
+ * prefix of those calls would have left. First failed write or sync poisons the
+ * log until it is reopened.
+ *
+ * Full disk. One spare segment is kept ahead. When it cannot be made,
+ * rlog_health() says RLOG_NO_SPACE while appends still fit into what is there.
+ * When a round cannot be written at all, rlog_io_done() returns RLOG_NO_SPACE:
+ * what was not written stays queued, in order, and the log is not poisoned (a
+ * write that was refused for want of space has lost nothing, unlike a sync).
+ * rlog_io_begin() then makes a new attempt with every RLOG_RETRY_CALLS-th call
+ * only, so that a loop which calls it all the time does not spin; call it from
+ * a timer too. Health is RLOG_OK again once the spare is there.
+ *
+ * The commit index is kept as a hint: at most the last index that was durable
+ * when it was written, so after a crash it is never above rlog_last_index().
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +44,8 @@
 #include <stdint.h>
 
 #define RLOG_ERROR_LEN 256
+#define RLOG_RETRY_CALLS 32
+#define RLOG_MAX_CONF 65000		/* bytes of rlog_set_conf */
 
 typedef enum RlogStatus
 {
@@ -97,7 +112,8 @@ typedef struct RlogTermRun
 
 typedef struct RlogOptions
 {
-	uint64_t	segment_bytes;	/* default 16 MB */
+	uint64_t	segment_bytes;	/* 0: default, 16 MB; at least 4096 */
+	uint8_t		watch_type;		/* 0: none; rlog_watched() lists records of it */
 } RlogOptions;
 
 typedef struct Rlog Rlog;
@@ -114,6 +130,24 @@ extern RlogStatus rlog_create(const RlogEnv *env, const char *dir, const RlogOpt
  */
 extern RlogStatus rlog_open(const RlogEnv *env, const char *dir, const RlogOptions *options,
 							Rlog **log, char *notice, char *error);
+
+/*
+ * For a log that rlog_open calls RLOG_DAMAGED: keep what is good before the
+ * first damaged record, cut the rest, and remember durably that this member
+ * acknowledged more than it has: until it has got everything up to
+ * rlog_distrusted_until() from a leader again, it must neither vote nor
+ * campaign. *damaged: first index that was lost. The saved commit index is
+ * lowered to the last good record. On a log that is not damaged the same as
+ * rlog_open, *damaged = 0. RLOG_DAMAGED: the metadata itself is gone (term and
+ * vote are forgotten), the member must join anew with another instance id.
+ */
+extern RlogStatus rlog_salvage(const RlogEnv *env, const char *dir, const RlogOptions *options,
+							   Rlog **log, uint64_t *damaged, char *notice, char *error);
+
+/* 0: trusted. Survives restarts until rlog_trust() is durable. */
+extern uint64_t rlog_distrusted_until(const Rlog *log);
+extern RlogStatus rlog_trust(Rlog *log);	/* queued, like the changes below */
+
 extern void rlog_close(Rlog *log);	/* no RlogIo may be out */
 
 /* ---------- what is in it (loop thread) ---------- */
@@ -121,9 +155,12 @@ extern void rlog_close(Rlog *log);	/* no RlogIo may be out */
 extern const RlogIdentity *rlog_identity(const Rlog *log);
 extern uint64_t rlog_first_index(const Rlog *log);	/* 1 for a new log */
 extern uint64_t rlog_last_index(const Rlog *log);	/* appended, not nec. durable */
+extern uint64_t rlog_durable_index(const Rlog *log);	/* of those, on disk */
 extern uint64_t rlog_prev_term(const Rlog *log);	/* term of first_index - 1 */
 extern uint64_t rlog_bytes(const Rlog *log);		/* size of all segments in use */
 extern size_t rlog_term_runs(const Rlog *log, const RlogTermRun **runs);
+/* Indexes of the records of options->watch_type, ascending. */
+extern size_t rlog_watched(const Rlog *log, const uint64_t **indexes);
 extern void rlog_hard_state(const Rlog *log, uint64_t *term, uint32_t *vote, uint64_t *commit);
 extern const void *rlog_conf(const Rlog *log, size_t *len, uint64_t *index);
 
@@ -132,15 +169,25 @@ extern const void *rlog_conf(const Rlog *log, size_t *len, uint64_t *index);
 /* Next index must be last_index + 1. Copies the header, references the data. */
 extern RlogStatus rlog_append(Rlog *log, const RlogRecord *record);
 extern RlogStatus rlog_truncate_suffix(Rlog *log, uint64_t from);
-/* sync false: only remembered, written with the next synced change. */
+/*
+ * sync false: only remembered, written with the next synced change. Without a
+ * change of term or vote nothing is synced either way. A lower term, or another
+ * vote in the same term, is RLOG_INVALID.
+ */
 extern RlogStatus rlog_set_hard_state(Rlog *log, uint64_t term, uint32_t vote,
 									  uint64_t commit, bool sync);
 extern RlogStatus rlog_set_conf(Rlog *log, const void *conf, size_t len, uint64_t index);
-/* Segments wholly below index may go. Blocking but cheap (unlink or rename). */
+/*
+ * Segments wholly below index may go: first_index is at most index afterwards.
+ * Queued as the others are; files go in the next round.
+ */
 extern RlogStatus rlog_truncate_prefix(Rlog *log, uint64_t index);
+/* Drop everything; the log then begins at index + 1, after an entry of term. */
+extern RlogStatus rlog_reset(Rlog *log, uint64_t index, uint64_t term);
 
 extern RlogIo *rlog_io_begin(Rlog *log);
 extern void rlog_io_run(RlogIo *io);
+/* RLOG_OK; RLOG_NO_SPACE: see above; RLOG_IO_ERROR: poisoned. Frees io. */
 extern RlogStatus rlog_io_done(Rlog *log, RlogIo *io);
 extern bool rlog_io_busy(const Rlog *log);
 
