@@ -64,6 +64,10 @@ fetch()
 	local mirror state=$cache/apt/$suite
 	local keys=/usr/share/keyrings/debian-archive-keyring.gpg
 
+	# a tarball that lies there already, perhaps put there by hand, will do
+	if ls "$src"/postgresql-"$major"_*.orig.tar.* >/dev/null 2>&1; then
+		return 0
+	fi
 	mirror=$(mirror_of_this_machine)
 	[ -n "$mirror" ] || die "no Debian archive in this machine's apt configuration"
 	mkdir -p "$state/state/lists/partial" "$state/cache/archives/partial"
