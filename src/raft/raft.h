@@ -358,7 +358,10 @@ extern void raft_peer_down(Raft *r, uint32_t peer, int64_t now_us);
 extern void raft_peer_up(Raft *r, uint32_t peer, int64_t now_us);
 /* Queue to this peer is full, or drained: stop and go on sending entries. */
 extern void raft_peer_paused(Raft *r, uint32_t peer, bool paused);
-/* Entries that a RaftLoad asked for; n = 0: they are gone (compacted). */
+/*
+ * Entries that a RaftLoad asked for; n = 0: they are gone (compacted). References
+ * to payloads are taken over, the array is not.
+ */
 extern void raft_loaded(Raft *r, uint32_t peer, RaftEntry *entries, size_t n, int64_t now_us);
 /* Linearizable read; ends with a RaftRead of this id. */
 extern void raft_read_index(Raft *r, uint64_t id, int64_t now_us);
@@ -388,6 +391,8 @@ extern const RaftConf *raft_committed_conf(const Raft *r);
 extern bool raft_is_fenced(const Raft *r);
 extern bool raft_has_quorum(const Raft *r, int64_t now_us);	/* leader: heard a majority lately; else: knows a leader */
 extern bool raft_is_promotable(const Raft *r);
+/* Leader with lease_reads: does its lease hold? To be asked again after a read that used it. */
+extern bool raft_lease_valid(const Raft *r, int64_t now_us);
 /* Leader: this learner keeps up, so making it a voter costs no availability. */
 extern bool raft_caught_up(const Raft *r, uint32_t peer);
 

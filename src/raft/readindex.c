@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * readindex.c
+ *		Linearizable reads (Ongaro 6.4) and leases.
+ *
+ * At the leader a read waits for: an entry of this term to be committed (P-37),
+ * then a round of heartbeats begun after it came in and answered by a quorum
+ * (P-39). Rounds are numbered by a counter that never goes back; what a caller
+ * calls its read plays no role (P-38). All reads that come in meanwhile share
+ * the next round.
+ *
+ * Elsewhere reads are forwarded, in one message for all that came in. Contexts of
+ * forwarded reads count up from a random start, so that an answer to an earlier
+ * life of this member matches nothing. Every read ends, with a failure when the
+ * leader changes or does not answer within an election timeout (P-40).
+ *
+ * Leases: a follower that answers round R, begun at time t by the leader's clock,
+ * has promised to vote nobody else in for an election timeout that began after
+ * t. So with a quorum of such answers the leader may serve reads until t + T less
+ * clock drift (P-42). A TIMEOUT_NOW breaks promises, so the lease is off from
+ * then on until its target has an entry that makes it void (P-41).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "raft/raft_assert.h"
+#include "raft/raft_internal.h"
+
+static bool
+push_wait(Raft *r, const RaftReadWait *w)
+{
+	if (r->waits.n == r->waits.cap)
+	{
+		size_t		cap = r->waits.cap > 0 ? r->waits.cap * 2 : 64;
+		RaftReadWait *bigger = realloc(r->waits.waits, cap * sizeof(*bigger));
+
+		if (bigger == NULL)
+			return false;
+		r->waits.waits = bigger;
+		r->waits.cap = cap;
+	}
+	r->waits.waits[r->waits.n++] = *w;
+	return true;
+}
+
+static void
+drop_waits(Raft *r, size_t n)
+{
+	RAFT_ASSERT(n <= r->waits.n);
+	if (n == 0)
+		return;
+	r->waits.n -= n;
+	memmove(r->waits.waits, r->waits.waits + n, r->waits.n * sizeof(RaftReadWait));
+}
+
+static void
+finish(Raft *r, const RaftReadWait *w, bool ok, uint64_t index)
+{
+	RaftMsg		m = {0};
+
+	if (w->from == r->cfg.id)
+	{
+		raft_emit_read(r, w->id, ok, index);
+		return;
+	}
+	m.type = RAFT_MSG_READ_INDEX_RESP;
+	m.reject = !ok;
+	m.index = ok ? index : 0;
+	m.context = w->id;
+	raft_send(r, w->from, &m, false);
+}
+
+void
+raft_read_index(Raft *r, uint64_t id, int64_t now_us)
+{
+	RaftReadWait w = {0};
+
+	if (now_us > r->now_us)
+		r->now_us = now_us;
+	w.id = id;
+	w.from = r->cfg.id;
+	w.since_us = r->now_us;
+	if (r->fenced || r->leader == RAFT_NONE || !push_wait(r, &w))
+		finish(r, &w, false, 0);
+}
+
+void
+raft_recv_read_index(Raft *r, const RaftMsg *m)
+{
+	RaftReadWait w = {0};
+
+	w.id = m->context;
+	w.from = m->from;
+	w.since_us = r->now_us;
+	if (r->role != RAFT_LEADER || !push_wait(r, &w))
+		finish(r, &w, false, 0);
+}
+
+/* ---------- leader ---------- */
+
+static uint64_t
+round_of(const void *arg, uint32_t id)
+{
+	const Raft *r = arg;
+	const Progress *p;
+
+	if (id == r->cfg.id)
+		return r->round;
+	p = raft_peer_const(r, id);
+	return p != NULL ? p->acked_round : 0;
+}
+
+/* Rounds may be confirmed now: answer the reads that waited for them. */
+void
+raft_rounds_acked(Raft *r)
+{
+	uint64_t	confirmed = raft_quorum_value(raft_active(r), round_of, r);
+	size_t		n = 0;
+
+	RAFT_ASSERT(r->role == RAFT_LEADER);
+	if (confirmed > r->round)
+		confirmed = r->round;
+	if (confirmed > r->confirmed_round)
+		r->confirmed_round = confirmed;
+	while (n < r->waits.n && r->waits.waits[n].round != 0 &&
+		   r->waits.waits[n].round <= confirmed)
+	{
+		finish(r, &r->waits.waits[n], true, r->waits.waits[n].index);
+		n++;
+	}
+	drop_waits(r, n);
+}
+
+bool
+raft_lease_valid(const Raft *r, int64_t now_us)
+{
+	uint64_t	round;
+	int64_t		until;
+
+	if (!r->cfg.lease_reads || r->role != RAFT_LEADER || r->hard.commit < r->term_start)
+		return false;
+	if (r->timeout_now_to != RAFT_NONE)
+	{
+		const Progress *p = raft_peer_const(r, r->timeout_now_to);
+
+		if (p == NULL || p->match <= r->timeout_now_index)
+			return false;
+	}
+	if (!raft_other_voters(r))
+		return true;
+	round = raft_quorum_value(raft_active(r), round_of, r);
+	if (round == 0 || round > r->round || r->round - round >= RAFT_ROUNDS)
+		return false;
+	until = r->round_start_us[round % RAFT_ROUNDS] + r->cfg.election_timeout_us -
+		r->cfg.lease_drift_us;
+	return now_us < until && r->now_us < until;
+}
+
+static void
+flush_leader_reads(Raft *r)
+{
+	size_t		first = 0;
+
+	/* reads without a round are at the end of the queue */
+	if (r->waits.n == 0 || r->waits.waits[r->waits.n - 1].round != 0 ||
+		r->hard.commit < r->term_start)
+		return;
+	while (r->waits.waits[first].round != 0)
+		first++;
+
+	if (raft_lease_valid(r, r->now_us))
+	{
+		for (size_t i = first; i < r->waits.n; i++)
+			finish(r, &r->waits.waits[i], true, r->hard.commit);
+		r->waits.n = first;
+		return;
+	}
+	/* a few rounds at a time; the next heartbeat is one in any case */
+	if (r->round - r->confirmed_round >= RAFT_OPEN_ROUNDS &&
+		r->now_us - r->round_start_us[r->round % RAFT_ROUNDS] < r->cfg.heartbeat_interval_us)
+		return;
+	raft_broadcast_heartbeat(r);
+	for (size_t i = first; i < r->waits.n; i++)
+	{
+		r->waits.waits[i].round = r->round;
+		r->waits.waits[i].index = r->hard.commit;
+	}
+	raft_rounds_acked(r);
+}
+
+/* ---------- others ---------- */
+
+static void
+forward_reads(Raft *r)
+{
+	RaftMsg		m = {0};
+	bool		any = false;
+
+	if (r->leader == RAFT_NONE)
+		return;
+	for (size_t i = r->waits.n; i > 0 && r->waits.waits[i - 1].round == 0; i--)
+	{
+		if (!any)
+		{
+			r->forward_seq++;
+			if (r->forward_seq == 0)
+				r->forward_seq = 1;
+		}
+		any = true;
+		r->waits.waits[i - 1].round = r->forward_seq;
+	}
+	if (!any)
+		return;
+	m.type = RAFT_MSG_READ_INDEX;
+	m.context = r->forward_seq;
+	raft_send(r, r->leader, &m, false);
+}
+
+void
+raft_recv_read_index_resp(Raft *r, const RaftMsg *m)
+{
+	size_t		kept = 0;
+
+	if (r->role != RAFT_FOLLOWER || r->leader != m->from || m->context == 0)
+		return;
+	for (size_t i = 0; i < r->waits.n; i++)
+	{
+		RaftReadWait *w = &r->waits.waits[i];
+
+		/* the index goes to the reader, never into our commit index (P-12) */
+		if (w->round == m->context)
+			finish(r, w, !m->reject, m->reject ? 0 : m->index);
+		else
+			r->waits.waits[kept++] = *w;
+	}
+	r->waits.n = kept;
+}
+
+/* ---------- both ---------- */
+
+void
+raft_flush_reads(Raft *r)
+{
+	if (r->waits.n == 0)
+		return;
+	if (r->role == RAFT_LEADER)
+		flush_leader_reads(r);
+	else
+		forward_reads(r);
+}
+
+/* The leader is another one or none: all that wait have to ask again. */
+void
+raft_fail_reads(Raft *r)
+{
+	for (size_t i = 0; i < r->waits.n; i++)
+		finish(r, &r->waits.waits[i], false, 0);
+	r->waits.n = 0;
+}
+
+void
+raft_expire_reads(Raft *r)
+{
+	size_t		n = 0;
+
+	while (n < r->waits.n &&
+		   r->now_us - r->waits.waits[n].since_us >= r->cfg.election_timeout_us)
+	{
+		finish(r, &r->waits.waits[n], false, 0);
+		n++;
+	}
+	drop_waits(r, n);
+}
+
+int64_t
+raft_reads_deadline(const Raft *r)
+{
+	return r->waits.n == 0 ? INT64_MAX :
+		r->waits.waits[0].since_us + r->cfg.election_timeout_us;
+}
