@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -58,7 +59,7 @@ request(NodeRequestKind kind, const void *data, Size len, NodeAnswer *answer)
 			break;
 		case NODE_UNKNOWN:
 			ereport(ERROR,
-					(errcode(ERRCODE_STATEMENT_COMPLETION_UNKNOWN),
+					(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
 					 errmsg("no answer to the request within %d s",
 							CLUSTER_REQUEST_TIMEOUT_MS / 1000),
 					 errhint("It may still take effect; see quorum.status and quorum.members.")));
@@ -108,7 +109,8 @@ wait_for_status(bool (*cond) (const NodeStatus *status), const char *what)
 static bool
 status_leads(const NodeStatus *status)
 {
-	return strcmp(status->role, "leader") == 0 && status->has_quorum;
+	return strcmp(status->role, "leader") == 0 &&
+		pg_atomic_read_u32(&node_shared->has_quorum) != 0;
 }
 
 static bool
@@ -197,15 +199,15 @@ quorum_transfer_leadership(PG_FUNCTION_ARGS)
 Datum
 quorum_outcome(PG_FUNCTION_ARGS)
 {
-	char	   *text = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *token_text = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	RaftToken	token;
 	NodeAnswer	answer;
 
 	node_require_member();
-	if (!node_token_in(text, &token))
+	if (!node_token_in(token_text, &token))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid transaction token \"%s\"", text),
+				 errmsg("invalid transaction token \"%s\"", token_text),
 				 errhint("A token is what quorum.transaction_token() or the HINT of an error with SQLSTATE 40003 gave.")));
 	request(NODE_REQ_OUTCOME, &token, sizeof(token), &answer);
 	PG_RETURN_TEXT_P(cstring_to_text(answer.message));

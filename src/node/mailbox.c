@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -166,8 +167,13 @@ node_propose(RaftToken token, const NodePart *parts, int nparts,
 		}
 		if (ProcDiePending)
 			in_doubt = true;
-		else if (InterruptPending && !QueryCancelPending)
-			CHECK_FOR_INTERRUPTS();	/* barriers, catch-up; FATAL at worst */
+		else if (InterruptPending)
+		{
+			/* barriers, catch-up; FATAL at worst; a cancel stays pending */
+			HOLD_CANCEL_INTERRUPTS();
+			CHECK_FOR_INTERRUPTS();
+			RESUME_CANCEL_INTERRUPTS();
+		}
 
 		if (!in_doubt && !sleep_until(deadline_us))
 		{

@@ -26,6 +26,8 @@
  *								that gives its entry up. The ring is never lapped:
  *								commit_index <= applied_index + NODE_TURN_RING.
  *	NodeSlot					state and token under its own spinlock.
+ *	NodeShared.flushed_index	apply worker only; atomic. Highest entry whose local
+ *								commit is flushed: the log below it may go.
  *	status part					Raft worker, under NodeShared.status_lock.
  *
  * Crash: a backend or worker that dies by a signal takes the whole server
@@ -75,6 +77,7 @@ extern int	quorum_election_timeout_ms;
 extern int	quorum_max_log_size_mb;
 extern int	quorum_commit_timeout_ms;
 extern bool quorum_leader_lease;
+extern int	quorum_sequence_stride;
 
 extern void node_define_settings(void);
 
@@ -195,6 +198,12 @@ extern NodeWaitState node_wait_state(int procno);
 extern void node_apply_ready(uint64 applied_index);
 extern void node_apply_not_ready(const char *reason);
 extern void node_apply_detail(const char *reason);	/* NULL clears */
+
+/*
+ * The apply worker, now and then (it is what lets old log go): every entry up
+ * to index is applied here and the WAL of that is flushed.
+ */
+extern void node_set_flushed_index(uint64 index);
 
 /* True when entry applied_index + 1 is published and is the applier's. */
 extern bool node_apply_next(uint64 *index);

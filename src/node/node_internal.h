@@ -108,10 +108,6 @@ typedef struct NodeStatus
 	char		role[16];
 	uint32		leader_id;
 	char		leader[NODE_NAME_LEN];	/* empty: none known */
-	uint64		term;
-	uint64		commit_index;	/* Raft's, may be ahead of the published one */
-	uint64		last_index;
-	bool		has_quorum;
 	char		detail[NODE_DETAIL_LEN];
 	int			nmembers;
 	NodeMemberStatus members[NODE_MAX_MEMBERS];
@@ -130,9 +126,16 @@ typedef struct NodeShared
 	/* progress */
 	pg_atomic_uint64 commit_index;
 	pg_atomic_uint64 applied_index;
+	pg_atomic_uint64 flushed_index;	/* apply worker writes */
 	pg_atomic_uint64 committing_index;	/* turn holder; 0 none */
 	pg_atomic_uint32 committing_xid;
 	pg_atomic_uint32 owner[NODE_TURN_RING];
+
+	/* the core's view, for quorum.status: Raft worker writes */
+	pg_atomic_uint64 raft_term;
+	pg_atomic_uint64 raft_commit;	/* may be ahead of commit_index */
+	pg_atomic_uint64 raft_last;
+	pg_atomic_uint32 has_quorum;
 
 	/* workers' latches by procno + 1; 0 not running */
 	pg_atomic_uint32 raft_proc;

@@ -24,6 +24,7 @@ int			quorum_election_timeout_ms = 1000;
 int			quorum_max_log_size_mb = 4096;
 int			quorum_commit_timeout_ms = 0;
 bool		quorum_leader_lease = false;
+int			quorum_sequence_stride = 8;
 
 /* Boot value of quorum.node_name; kept for the life of the process. */
 static char host_name[NODE_NAME_LEN];
@@ -117,4 +118,9 @@ node_define_settings(void)
 							 "Assumes that the members' monotonic clocks run at about the same rate.",
 							 &quorum_leader_lease, false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("quorum.sequence_stride",
+							"Largest number of members that can hand out sequence values.",
+							"The same on all members.",
+							&quorum_sequence_stride, 8, 1, 64,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }

@@ -18,6 +18,7 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -64,10 +65,15 @@ node_shmem_init(void)
 	pg_atomic_init_u64(&node_shared->token_counter, 0);
 	pg_atomic_init_u64(&node_shared->commit_index, 0);
 	pg_atomic_init_u64(&node_shared->applied_index, 0);
+	pg_atomic_init_u64(&node_shared->flushed_index, 0);
 	pg_atomic_init_u64(&node_shared->committing_index, 0);
 	pg_atomic_init_u32(&node_shared->committing_xid, 0);
 	for (int i = 0; i < NODE_TURN_RING; i++)
 		pg_atomic_init_u32(&node_shared->owner[i], 0);
+	pg_atomic_init_u64(&node_shared->raft_term, 0);
+	pg_atomic_init_u64(&node_shared->raft_commit, 0);
+	pg_atomic_init_u64(&node_shared->raft_last, 0);
+	pg_atomic_init_u32(&node_shared->has_quorum, 0);
 	pg_atomic_init_u32(&node_shared->raft_proc, 0);
 	pg_atomic_init_u32(&node_shared->apply_proc, 0);
 	pg_atomic_init_u32(&node_shared->apply_pid, 0);
@@ -122,7 +128,8 @@ node_register_workers(void)
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	/* no database, but connected: that is what shows it in pg_stat_activity */
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
 	strlcpy(worker.bgw_library_name, "pg_quorum", BGW_MAXLEN);
@@ -131,7 +138,6 @@ node_register_workers(void)
 	strlcpy(worker.bgw_type, "pg_quorum raft worker", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	strlcpy(worker.bgw_function_name, "replication_apply_main", BGW_MAXLEN);
 	strlcpy(worker.bgw_name, "pg_quorum apply worker", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "pg_quorum apply worker", BGW_MAXLEN);
@@ -287,7 +293,8 @@ node_base_index(void)
 			/* the pair may have changed while we looked: once more */
 			pg_read_barrier();
 			if (pg_atomic_read_u64(&node_shared->committing_index) == committing &&
-				pg_atomic_read_u32(&node_shared->committing_xid) == xid)
+				pg_atomic_read_u32(&node_shared->committing_xid) == xid &&
+				pg_atomic_read_u64(&node_shared->applied_index) == applied)
 				return applied;
 			continue;
 		}

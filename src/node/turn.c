@@ -16,6 +16,7 @@
 
 #include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -124,8 +125,13 @@ node_turn_wait(uint64 index, bool (*doomed_check) (void))
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		if (InterruptPending && !QueryCancelPending && !ProcDiePending)
+		if (InterruptPending && !ProcDiePending)
+		{
+			/* barriers, catch-up; a cancel stays pending: the entry stands */
+			HOLD_CANCEL_INTERRUPTS();
 			CHECK_FOR_INTERRUPTS();
+			RESUME_CANCEL_INTERRUPTS();
+		}
 	}
 }
 
@@ -236,6 +242,7 @@ node_apply_ready(uint64 applied_index)
 	Assert(pg_atomic_read_u64(&node_shared->commit_index) == 0 ||
 		   pg_atomic_read_u64(&node_shared->applied_index) == applied_index);
 	pg_atomic_write_u64(&node_shared->applied_index, applied_index);
+	pg_atomic_write_u64(&node_shared->flushed_index, 0);
 	if (pg_atomic_read_u64(&node_shared->commit_index) < applied_index)
 		pg_atomic_write_u64(&node_shared->commit_index, applied_index);
 	pg_atomic_write_u32(&node_shared->apply_proc, compat_my_procno() + 1);
@@ -262,6 +269,12 @@ node_apply_detail(const char *reason)
 	strlcpy(node_shared->apply_detail, reason ? reason : "",
 			sizeof(node_shared->apply_detail));
 	LWLockRelease(node_shared->status_lock);
+}
+
+void
+node_set_flushed_index(uint64 index)
+{
+	pg_atomic_write_u64(&node_shared->flushed_index, index);
 }
 
 bool

@@ -47,12 +47,19 @@ quorum_status(PG_FUNCTION_ARGS)
 	NodeStatus *status;
 	NodeMembership membership;
 	StringInfoData detail;
+	uint64		applied,
+				commit,
+				last;
 
 	node_require_loaded();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	status = copy_status(apply_detail);
 	membership = pg_atomic_read_u32(&node_shared->membership);
+	/* the commit index last: never below an applied index shown beside it */
+	applied = node_applied_index();
+	commit = pg_atomic_read_u64(&node_shared->raft_commit);
+	last = Max(pg_atomic_read_u64(&node_shared->raft_last), commit);
 
 	initStringInfo(&detail);
 	appendStringInfoString(&detail, status->detail);
@@ -68,11 +75,11 @@ quorum_status(PG_FUNCTION_ARGS)
 	if (status->leader[0] == '\0')
 		nulls[4] = true;
 	values[4] = CStringGetTextDatum(status->leader);
-	values[5] = Int64GetDatum((int64) status->term);
-	values[6] = Int64GetDatum((int64) status->commit_index);
-	values[7] = Int64GetDatum((int64) node_applied_index());
-	values[8] = Int64GetDatum((int64) status->last_index);
-	values[9] = BoolGetDatum(status->has_quorum);
+	values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&node_shared->raft_term));
+	values[6] = Int64GetDatum((int64) commit);
+	values[7] = Int64GetDatum((int64) applied);
+	values[8] = Int64GetDatum((int64) last);
+	values[9] = BoolGetDatum(pg_atomic_read_u32(&node_shared->has_quorum) != 0);
 	if (detail.len == 0)
 		nulls[10] = true;
 	values[10] = CStringGetTextDatum(detail.data);
@@ -85,10 +92,14 @@ quorum_members(PG_FUNCTION_ARGS)
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	char		apply_detail[NODE_DETAIL_LEN];
 	NodeStatus *status;
+	uint64		commit,
+				last;
 
 	node_require_loaded();
 	InitMaterializedSRF(fcinfo, 0);
 	status = copy_status(apply_detail);
+	commit = pg_atomic_read_u64(&node_shared->raft_commit);
+	last = Max(pg_atomic_read_u64(&node_shared->raft_last), commit);
 
 	for (int i = 0; i < status->nmembers; i++)
 	{
@@ -109,9 +120,9 @@ quorum_members(PG_FUNCTION_ARGS)
 		nulls[6] = m->last_contact == 0;
 		values[7] = Int64GetDatum((int64) m->match_index);
 		nulls[7] = !m->has_match;
-		values[8] = Int64GetDatum((int64) (status->last_index - Min(m->match_index, status->last_index)));
+		values[8] = Int64GetDatum((int64) (last - Min(m->match_index, last)));
 		nulls[8] = !m->has_match;
-		values[9] = Int64GetDatum((int64) (status->commit_index - Min(applied, status->commit_index)));
+		values[9] = Int64GetDatum((int64) (commit - Min(applied, commit)));
 		nulls[9] = !m->has_match || !(self || m->has_applied);
 		values[10] = Int64GetDatum((int64) applied);
 		nulls[10] = !(self || m->has_applied);
