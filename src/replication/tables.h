@@ -30,4 +30,23 @@ extern uint32 tables_id_of_oid(Oid relid);
  */
 extern Oid	tables_oid_of(uint32 table_id);
 
+/*
+ * The index whose columns are the row's identity, in keys and when rows are
+ * looked up: the primary key, or else the index of REPLICA IDENTITY USING
+ * INDEX. REPLICA IDENTITY FULL or NOTHING make no difference. InvalidOid:
+ * the table has none and cannot be replicated.
+ */
+extern Oid	tables_identity_index(Relation rel);
+
+/*
+ * Both run as SQL statements of 'X' records on the other members, and
+ * directly where they were called: quorum._add_table(id, schema, name,
+ * definition) and quorum._remove_table(id). tables_forget_caches() after any
+ * change to quorum.replicated_table.
+ */
+extern void tables_forget_caches(void);
+
+/* OID of quorum.replicated_table; InvalidOid without the extension. */
+extern Oid	tables_catalog_oid(void);
+
 #endif							/* PGQ_TABLES_H */
