@@ -671,8 +671,18 @@ raft_is_fenced(const Raft *r)
 bool
 raft_is_promotable(const Raft *r)
 {
-	return !r->fenced && !r->foreign && !r->install && !raft_stalled(r) &&
-		raft_conf_is_voter(raft_active(r), r->cfg.id);
+	if (r->fenced || r->foreign || r->install || raft_stalled(r))
+		return false;
+
+	/*
+	 * A voter that an entry takes away is needed until that entry is committed:
+	 * it may be the only one that has it (Ongaro 4.2.2). It asks the quorum of
+	 * the new configuration, without counting itself.
+	 */
+	for (size_t i = 0; i < r->confs.n; i++)
+		if (raft_conf_is_voter(r->confs.confs[i], r->cfg.id))
+			return true;
+	return false;
 }
 
 bool
