@@ -31,6 +31,12 @@
  *				'n' null | 'u' unchanged, not sent | 'b' varint len, bytes
  *				(the type's in-memory form, only for built-in types whose form
  *				holds no OID) | 't' varint len, text form
+ *		in-memory form: by value, typlen bytes, low byte first; fixed length by
+ *			reference, typlen bytes; varlena, the bytes after the header of the
+ *			detoasted, uncompressed value (the reader makes a new header)
+ *		columns are those of the numbered table (of the root, for a partition);
+ *			generated ones are 'u' and computed anew; in an old tuple every
+ *			column that is not part of the identity is 'u'
  *
  * table_id is the cluster-wide number that quorum.add_table gives out; each
  * member maps it to its own relation OID in quorum.replicated_table.
