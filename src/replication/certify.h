@@ -12,8 +12,9 @@
  *
  * Rule (design.md section 5): an exclusive use conflicts with any later use,
  * a shared use with a later exclusive one; later = at an index above the base.
- * After a truncated suffix keys keep the (now too high) index: that can only
- * refuse a transaction that would have passed. Tokens are removed exactly.
+ * After a truncated suffix keys that were used in it count as used right before
+ * it: that can only refuse a transaction that would have passed, and only for a
+ * moment. Tokens are removed exactly.
  *
  *-------------------------------------------------------------------------
  */
