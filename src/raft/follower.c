@@ -123,6 +123,12 @@ take_entries(Raft *r, RaftMsg *m, uint32_t from)
 	}
 	for (size_t i = 0; i < nconfs; i++)
 	{
+		/* after a torn reset the saved one may be ahead of the log */
+		if (confs[i]->index <= r->confs.confs[0]->index)
+		{
+			free(confs[i]);
+			continue;
+		}
 		raft_confs_push(&r->confs, confs[i]);
 		activated = true;
 	}
@@ -259,7 +265,8 @@ raft_installed(Raft *r, uint64_t index, uint64_t term, const RaftConf *conf, int
 		r->hard.commit = r->emitted = index;
 		r->reset_index = index;
 		r->reset_term = term;
-		r->saved_conf = 0;
+		r->conf_unsaved = true;
+		r->reset_unsynced = true;
 		raft_conf_activated(r);
 	}
 	if (r->install && index >= r->install_index)

@@ -371,6 +371,25 @@ raft_transfer(Raft *r, uint32_t to, int64_t now_us)
 	return RAFT_OK;
 }
 
+/* ---------- images ---------- */
+
+void
+raft_report_snapshot(Raft *r, uint32_t peer, bool ok, int64_t now_us)
+{
+	Progress   *p = r->role == RAFT_LEADER ? raft_peer(r, peer) : NULL;
+
+	if (now_us > r->now_us)
+		r->now_us = now_us;
+	if (p == NULL || p->state != PROGRESS_SNAPSHOT)
+		return;
+	/* failed: probe behind what is known, which ends in another offer */
+	if (!ok)
+		p->snapshot_index = 0;
+	progress_to_probe(p);
+	p->probe_sent = !ok;		/* not before it shows a sign of life */
+	r->dirty = true;
+}
+
 /* ---------- questions ---------- */
 
 bool

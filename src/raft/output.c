@@ -103,15 +103,16 @@ hand_out_writes(Raft *r, RaftOutput *out)
 	RaftLog    *log = &r->log;
 	bool		voted = r->hard.term != r->handed_hard.term ||
 		r->hard.vote != r->handed_hard.vote;
+	uint64_t	durable = r->reset_unsynced ? 0 : log->stable;
 
 	/*
 	 * The commit index is written only as far as the entries are durable: so
 	 * one above the log's end, found later, means that the disk lost something.
 	 */
 	out->hard = r->hard;
-	if (out->hard.commit > log->stable)
-		out->hard.commit = log->stable > r->handed_hard.commit ?
-			log->stable : r->handed_hard.commit;
+	if (out->hard.commit > durable)
+		out->hard.commit = durable > r->handed_hard.commit ?
+			durable : r->handed_hard.commit;
 	out->hard_changed = voted || out->hard.commit != r->handed_hard.commit;
 	out->reset_index = r->reset_index;
 	out->reset_term = r->reset_term;
@@ -146,14 +147,14 @@ hand_out_commits(Raft *r, RaftOutput *out)
 {
 	uint64_t	last = r->hard.commit < r->log.stable ? r->hard.commit : r->log.stable;
 
-	if (r->install)
-		return false;
-	if (r->confs.confs[0]->index > r->saved_conf && r->confs.confs[0]->index <= last)
+	if ((r->confs.confs[0]->index > r->saved_conf || r->conf_unsaved) &&
+		r->confs.confs[0]->index <= last)
 	{
+		r->conf_unsaved = false;
 		out->conf_committed = true;
 		r->saved_conf = r->confs.confs[0]->index;
 	}
-	if (last <= r->emitted)
+	if (r->install || last <= r->emitted)
 		return false;
 	out->commit_first = r->emitted + 1;
 	if (last - r->emitted > r->cfg.max_apply_entries)

@@ -87,7 +87,7 @@ load_disk(Raft *r, const RaftDisk *disk)
 	 * crash loops): a typed result that keeps this member out.
 	 */
 	if (disk->hard.commit > disk->last_index || disk->applied > disk->last_index ||
-		disk->conf.index > disk->last_index || !raft_conf_valid(&disk->conf))
+		!raft_conf_valid(&disk->conf))
 		return RAFT_FENCED;
 
 	if (!raft_confs_init(&r->confs, &disk->conf) ||
@@ -109,7 +109,12 @@ load_disk(Raft *r, const RaftDisk *disk)
 		raft_confs_push(&r->confs, copy);
 	}
 
-	/* what was saved as committed, applied or compacted was committed */
+	/*
+	 * What was saved as committed, applied or compacted was committed. A
+	 * configuration above the log's end came with an image whose reset of the
+	 * log was torn: it is in force all the same, and harmless, since a quorum
+	 * of it has a longer log than this member.
+	 */
 	r->hard = disk->hard;
 	r->handed_hard = r->hard;
 
@@ -122,7 +127,7 @@ load_disk(Raft *r, const RaftDisk *disk)
 		r->hard.term = raft_log_last_term(&r->log);
 		r->hard.vote = RAFT_NONE;
 	}
-	if (r->hard.commit < disk->conf.index)
+	if (r->hard.commit < disk->conf.index && disk->conf.index <= disk->last_index)
 		r->hard.commit = disk->conf.index;
 	if (r->hard.commit < disk->first_index - 1)
 		r->hard.commit = disk->first_index - 1;
@@ -521,6 +526,7 @@ raft_append_done(Raft *r, uint64_t term, uint64_t index, int64_t now_us)
 	if (term != r->hard.term || !raft_log_durable(&r->log, term, index, &again))
 		return;
 	r->append_again |= again;
+	r->reset_unsynced = r->reset_unsynced && r->reset_index != 0;
 	if (r->fenced)
 		return;
 	if (r->role == RAFT_CANDIDATE && !r->self_vote)

@@ -305,6 +305,8 @@ typedef struct RaftOutput
 	/*
 	 * After raft_installed(), where the log had no such entry: drop the whole
 	 * log, before truncate_from and entries, and go on behind this one. 0: no.
+	 * conf_committed is set in the same output; that configuration must be
+	 * durable no later than the reset.
 	 */
 	uint64_t	reset_index;
 	uint64_t	reset_term;

@@ -91,6 +91,7 @@ struct Raft
 	uint64_t	emitted;		/* committed and durable up to here was handed out */
 	RaftConfStack confs;
 	uint64_t	saved_conf;		/* index of the last one flagged conf_committed */
+	bool		conf_unsaved;	/* came with an image */
 
 	/* elections */
 	int64_t		election_deadline_us;
@@ -113,6 +114,7 @@ struct Raft
 	uint64_t	install_term;
 	uint64_t	reset_index;	/* to be told to the driver */
 	uint64_t	reset_term;
+	bool		reset_unsynced; /* told, not known to be durable */
 
 	/* leader */
 	Progress	peers[RAFT_MAX_MEMBERS];
