@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply_internal.h
+ *		What the files of the apply side share among themselves.
+ *
+ *	apply.c			the worker: start-up, the loop, errors, shutdown
+ *	apply_rows.c	row changes through the executor
+ *	apply_map.c		relation cache, tuples from the log's form
+ *	apply_ddl.c		TRUNCATE and statements
+ *	ordercommit.c	the commit of an entry, here and in sessions
+ *	conflict.c		sessions that stand in the applier's way
+ *	sequences.c		sequences of replicated tables
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_APPLY_INTERNAL_H
+#define PGQ_APPLY_INTERNAL_H
+
+#include "postgres.h"
+
+#include "access/attmap.h"
+#include "access/tupconvert.h"
+#include "nodes/execnodes.h"
+#include "storage/lock.h"
+#include "utils/rel.h"
+
+#include "replication/replication.h"
+#include "replication/writeset.h"
+
+/* ---------- ordercommit.c ---------- */
+
+extern void ordercommit_install(void);
+
+/* The origin's id; InvalidRepOriginId when there is none. Needs a transaction. */
+extern RepOriginId ordercommit_origin(void);
+
+/* ---------- conflict.c ---------- */
+
+extern Size conflict_shmem_size(void);
+extern void conflict_shmem_init(void);
+extern void conflict_install(void);
+
+/* NodeOps.apply_watch */
+extern void conflict_apply_watch(int apply_pid, uint64 index, int64 busy_us);
+
+/* ---------- apply_rows.c ---------- */
+
+/*
+ * Bracket of one PostgreSQL transaction of the apply worker. Relations stay
+ * open in between; apply_rows_end() closes all of them (before a statement
+ * that may change them, and before the commit). An abort needs no call but
+ * apply_rows_forget().
+ */
+extern void apply_rows_record(WsRecord *rec);
+extern void apply_rows_end(void);
+extern void apply_rows_forget(void);
+
+/* ---------- apply_ddl.c ---------- */
+
+extern void apply_truncate(WsRecord *rec);
+extern void apply_statement(WsRecord *rec);
+
+#endif							/* PGQ_APPLY_INTERNAL_H */
