@@ -13,7 +13,12 @@
 
 #include "postgres.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
+#include "commands/tablecmds.h"
+#include "executor/executor.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_relation.h"
 #include "replication/origin.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -22,6 +27,7 @@
 #include "storage/waiteventset.h"
 #endif
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #if PG_VERSION_NUM < 150000
 #error "pg_quorum needs PostgreSQL 15 or later"
@@ -62,5 +68,81 @@ compat_create_wait_event_set(int nevents)
 	return CreateWaitEventSet(TopMemoryContext, nevents);
 #endif
 }
+
+/* 16: missing_ok argument (ad86d159b6) */
+#if PG_VERSION_NUM >= 160000
+#define compat_build_attrmap_by_name(in, out) build_attrmap_by_name(in, out, false)
+#else
+#define compat_build_attrmap_by_name(in, out) build_attrmap_by_name(in, out)
+#endif
+
+/* 18: a deferrable primary key is reported as well when asked for (7d6e703f3c) */
+#if PG_VERSION_NUM >= 180000
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define compat_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* 16: object ownership by class (afbfc02983) */
+#if PG_VERSION_NUM >= 160000
+#define compat_owns_relation(relid, role) object_ownercheck(RelationRelationId, relid, role)
+#else
+#define compat_owns_relation(relid, role) pg_class_ownercheck(relid, role)
+#endif
+
+/*
+ * A range table of one relation, all of whose columns are updated.
+ * 16: permissions left the range table (a61b1f7482); 18: unpruned relids
+ * (525392d572)
+ */
+static inline void
+compat_init_range_table(EState *estate, Relation rel)
+{
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+	Bitmapset  *columns = NULL;
+
+	for (int i = 1; i <= RelationGetNumberOfAttributes(rel); i++)
+		columns = bms_add_member(columns, i - FirstLowInvalidHeapAttributeNumber);
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(rel);
+	rte->relkind = rel->rd_rel->relkind;
+	rte->rellockmode = AccessShareLock;
+#if PG_VERSION_NUM >= 160000
+	{
+		List	   *perminfos = NIL;
+
+		addRTEPermissionInfo(&perminfos, rte);
+		linitial_node(RTEPermissionInfo, perminfos)->updatedCols = columns;
+#if PG_VERSION_NUM >= 180000
+		ExecInitRangeTable(estate, list_make1(rte), perminfos, bms_make_singleton(1));
+#else
+		ExecInitRangeTable(estate, list_make1(rte), perminfos);
+#endif
+	}
+#else
+	rte->updatedCols = columns;
+	ExecInitRangeTable(estate, list_make1(rte));
+#endif
+}
+
+/* 16: resultRelations argument (70b42f2790) */
+static inline void
+compat_eval_plan_qual_init(EPQState *epq, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL);
+#else
+	EvalPlanQualInit(epq, estate, NULL, NIL, -1);
+#endif
+}
+
+/* 16: run_as_table_owner argument (1e10d49b65) */
+#if PG_VERSION_NUM >= 160000
+#define compat_truncate(rels, relids, logged, restart) \
+	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, restart, false)
+#else
+#define compat_truncate(rels, relids, logged, restart) \
+	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, restart)
+#endif
 
 #endif							/* PGQ_COMPAT_H */
