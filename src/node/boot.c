@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/file_perm.h"
 #include "storage/fd.h"
 
 #include "node/worker.h"

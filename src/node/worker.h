@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *		The Raft worker's inside: what its files share.
+ *
+ * One process, one thread of our own. Callbacks of libuv and of the transport
+ * only feed the core and queues; nothing in them throws (a longjmp would leave
+ * uv_run half done). The work of a turn of the loop is in worker_turn():
+ *
+ *		uv_run()			messages in: raft_recv, queues
+ *		mailbox				proposals and requests of sessions
+ *		proposals			certify, append; or forward to the leader
+ *		drive()				core's output: send, write, publish commits
+ *		tp_flush()			everything said in this turn leaves at once
+ *
+ * Files
+ *		worker.c			start, loop, shutdown
+ *		worker_open.c		from the log on disk to a running core, and back
+ *		worker_drive.c		the core's output: log, messages, loads
+ *		worker_io.c			writing the log: inline or on the thread pool
+ *		worker_mailbox.c	the other end of mailbox.c
+ *		worker_propose.c	proposals, here and forwarded; verdicts
+ *		worker_publish.c	commits to their owners; the log's old end
+ *		worker_peer.c		the transport's callbacks, pings
+ *		worker_admin.c		changes of membership and leadership
+ *		worker_join.c		becoming a member: founding, joining
+ *		worker_outcome.c	what became of a token
+ *		worker_status.c		quorum.status and quorum.members
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGQ_NODE_WORKER_H
+#define PGQ_NODE_WORKER_H
+
+#include "node/node_internal.h"
+
+#include <uv.h>
+
+#include "clock/clock_shmem.h"
+#include "lib/ilist.h"
+#include "storage/rlog.h"
+#include "transport/transport.h"
+
+#define WORKER_VERSION			"1.0"
+#define WORKER_REMOVED_FILE		NODE_DIRECTORY "/removed"
+#define WORKER_INSTANCE_FILE	NODE_DIRECTORY "/instance"
+#define WORKER_PENDING_BUCKETS	1024
+#define WORKER_PING_US			INT64CONST(1000000)
+#define WORKER_FEED_ENTRIES		65536	/* read again at start */
+#define WORKER_REMOTE_MAX_BYTES	(Size) (256 * 1024 * 1024)
+
+/* ---------- messages of our own (same byte order: the handshake checks) ---------- */
+
+typedef enum WireType
+{
+	WIRE_RAFT = 1,				/* raft_msg_encode */
+	WIRE_FORWARD,				/* WireForward, payload: append this, leader */
+	WIRE_VERDICT,				/* WireVerdict: it was not appended, because */
+	WIRE_PING,
+	WIRE_PONG,
+	WIRE_ADMIN,
+	WIRE_ADMIN_REPLY,
+	WIRE_ASK,					/* WireAsk: what became of this token? */
+	WIRE_ANSWER,
+	WIRE_JOIN = 64,				/* requests */
+	WIRE_JOIN_REPLY
+} WireType;
+
+typedef struct WireForward
+{
+	uint64		term;			/* good for this leadership only */
+	RaftToken	token;
+} WireForward;
+
+typedef struct WireVerdict
+{
+	uint64		term;
+	RaftToken	token;
+	uint32		verdict;		/* NODE_REFUSED; NODE_UNAVAILABLE: not taken, try again */
+	uint32		conflict_node;
+	uint64		conflict_key;
+	uint64		conflict_index;
+	char		message[NODE_DETAIL_LEN];
+} WireVerdict;
+
+typedef struct WirePing
+{
+	int64		sent_us;		/* sender's monotonic clock */
+	int64		wall_us;
+	uint64		applied_index;
+	uint64		committed_index;	/* and durable at the sender */
+	uint64		last_index;		/* durable */
+	uint64		known_index;	/* the receiver once had that much, committed */
+	uint32		boot;
+	char		version[32];
+} WirePing;
+
+typedef struct WirePong
+{
+	int64		sent_us;		/* as in the ping */
+	int64		wall_us;
+} WirePong;
+
+typedef enum AdminKind
+{
+	ADMIN_ADD = 1,
+	ADMIN_REMOVE,
+	ADMIN_TRANSFER,
+	ADMIN_ADDRESS,
+	ADMIN_PROMOTE
+} AdminKind;
+
+typedef struct WireAdmin
+{
+	uint64		id;				/* the asking member's */
+	uint32		kind;			/* AdminKind */
+	char		name[NODE_NAME_LEN];
+	char		address[NODE_ADDRESS_LEN];
+} WireAdmin;
+
+typedef struct WireAdminReply
+{
+	uint64		id;
+	int32		sqlstate;		/* 0: done; -1: not leader, try again */
+	char		message[NODE_DETAIL_LEN];
+} WireAdminReply;
+
+typedef struct WireAsk
+{
+	uint64		id;
+	RaftToken	token;
+	uint32		origin;			/* 1: asked as the token's origin, 2: as the leader */
+} WireAsk;
+
+typedef struct WireAnswer
+{
+	uint64		id;
+	uint32		outcome;		/* Outcome */
+} WireAnswer;
+
+typedef struct WireJoin
+{
+	uint32		version;		/* WIRE_JOIN_VERSION */
+	uint32		replace;
+	uint32		sequence_stride;
+	uint8		instance[RAFT_INSTANCE_LEN];
+	char		name[NODE_NAME_LEN];
+	char		address[NODE_ADDRESS_LEN];
+} WireJoin;
+
+#define WIRE_JOIN_VERSION 1
+
+typedef struct WireJoinReply
+{
+	int32		sqlstate;		/* 0: member; -1: try address (or later, if empty) */
+	uint32		id;
+	uint8		cluster_id[16];
+	char		address[NODE_ADDRESS_LEN];
+	char		message[NODE_DETAIL_LEN];
+	/* sqlstate 0: an encoded RaftConf follows */
+} WireJoinReply;
+
+/* ---------- proposals ---------- */
+
+typedef enum PendingState
+{
+	PENDING_QUEUED,				/* wants a leader */
+	PENDING_SENT,				/* forwarded in sent_term */
+	PENDING_APPENDED			/* in this member's log at index, not committed */
+} PendingState;
+
+/* A session's proposal that was taken. Pursued even if the session gives up. */
+typedef struct Pending
+{
+	dlist_node	link;			/* in queued, sent (by time) or appended (by index) */
+	struct Pending *chain;
+	PendingState state;
+	int			procno;
+	RaftToken	token;
+	RaftBuf    *data;
+	uint64		index;
+	RaftStamp	stamp;
+	uint64		sent_term;
+	int64		sent_us;
+} Pending;
+
+/* A proposal that another member forwarded to us. */
+typedef struct RemoteProposal
+{
+	dlist_node	link;
+	uint32		from;
+	uint64		term;
+	RaftToken	token;
+	RaftBuf    *data;
+} RemoteProposal;
+
+/* ---------- administration ---------- */
+
+typedef enum AdminOrigin
+{
+	ADMIN_FROM_SESSION,
+	ADMIN_FROM_MEMBER,
+	ADMIN_FROM_REQUEST,			/* a join request */
+	ADMIN_FROM_SELF
+} AdminOrigin;
+
+typedef struct AdminOp
+{
+	dlist_node	link;
+	AdminKind	kind;
+	AdminOrigin origin;
+	int			procno;			/* FROM_SESSION */
+	RaftToken	slot_token;
+	uint32		member;			/* FROM_MEMBER */
+	uint64		member_op;
+	uint64		request;		/* FROM_REQUEST */
+	char		name[NODE_NAME_LEN];
+	char		address[NODE_ADDRESS_LEN];
+	uint8		instance[RAFT_INSTANCE_LEN];
+	bool		replace;
+	uint32		stride;
+
+	uint64		id;				/* ours, for the reply to a forwarded one */
+	uint64		asked_term;		/* forwarded to the leader of this term */
+	uint64		conf_index;		/* the change is this entry */
+	uint64		conf_term;
+	uint32		target;			/* of a transfer under way */
+	bool		tried;
+	int64		deadline_us;
+} AdminOp;
+
+typedef enum Outcome
+{
+	OUTCOME_UNKNOWN = 1,
+	OUTCOME_COMMITTED,
+	OUTCOME_ABORTED,
+	OUTCOME_IN_PROGRESS,
+	OUTCOME_NOT_HERE			/* origin: not pending here; leader: ask another */
+} Outcome;
+
+/* A question about a token, asked by a session here. */
+typedef struct OutcomeOp
+{
+	dlist_node	link;
+	int			procno;
+	RaftToken	slot_token;
+	RaftToken	token;
+	uint64		id;
+	bool		origin_done;	/* the token's origin has said it is not pending */
+	uint32		asked_member;
+	uint64		asked_term;
+	int64		asked_us;
+	int64		deadline_us;
+} OutcomeOp;
+
+/* ---------- peers ---------- */
+
+typedef struct PeerInfo
+{
+	uint32		id;
+	bool		up;				/* tp_send works */
+	bool		has_applied;
+	uint64		applied_index;
+	uint64		known_index;	/* committed, and durable there: for ever */
+	uint32		boot;
+	bool		heard;			/* a ping came since we started */
+	bool		says_removed;
+	int64		gone_us;		/* not in the configuration any more, since */
+	char		version[32];
+} PeerInfo;
+
+/* ---------- writing the log ---------- */
+
+/* What waits for one round of log I/O. */
+typedef struct IoBatch
+{
+	RaftMsg    *msgs;			/* may leave when it is durable */
+	size_t		nmsgs;
+	size_t		cap;
+	bool		writes;			/* something was queued in the log */
+	bool		done_wanted;
+	uint64		term;
+	uint64		index;
+	Size		bytes;
+} IoBatch;
+
+typedef enum WorkerState
+{
+	WORKER_ALONE,				/* no cluster */
+	WORKER_RUNNING,
+	WORKER_HALTED				/* a member that takes no part; detail says why */
+} WorkerState;
+
+typedef struct Worker
+{
+	uv_loop_t	loop;
+	uv_timer_t	keepalive;		/* one active handle: an empty loop does not poll */
+	Transport  *tp;
+	int64		now_us;			/* of this turn */
+	uint64		entropy;
+
+	WorkerState state;
+	const char *halted_role;
+	int64		retry_open_us;	/* HALTED: open again then; 0 never */
+	bool		leaving;		/* shutting down */
+	int64		leave_deadline_us;
+
+	/* running */
+	Rlog	   *log;
+	RlogReader *reader;
+	Raft	   *raft;
+	uint8		cluster_id[16];
+	uint8		instance[RAFT_INSTANCE_LEN];
+	uint32		id;
+	int64		deadline_us;	/* the core's */
+	uint64		committed;		/* and durable here */
+	bool		needs_image;
+	bool		conf_dirty;
+	uint64		muted_until;	/* neither votes nor campaigns before this is committed */
+	int64		probation_until_us;
+	bool		clock_fenced;
+
+	/* listening */
+	bool		listening;
+	int64		listen_retry_us;
+	bool		listen_logged;
+
+	/* log I/O */
+	IoBatch		batch;			/* being collected */
+	IoBatch		inflight;		/* being written */
+	RlogIo	   *io;
+	uv_work_t	io_work;
+	bool		io_posted;		/* on the pool, not back yet */
+	bool		pool_started;
+	int64		io_average_us;
+	int64		io_since_us;
+	RlogStatus	health;
+	TpPart	   *parts;			/* scratch */
+	int			nparts;
+	int			parts_cap;
+
+	/* proposals */
+	dlist_head	queued;
+	dlist_head	sent;
+	dlist_head	appended;
+	int			npending;
+	Pending    *buckets[WORKER_PENDING_BUCKETS];
+	dlist_head	remote;
+	Size		remote_bytes;
+	int			nremote;
+	int		   *posted;			/* procnos whose proposals were not taken yet */
+	int			nposted;
+	bool	   *is_posted;
+	int64		retry_us;		/* leave queued ones alone until then */
+	uint64		fed_from;		/* entries told to node_ops already, not yet output */
+	uint64		fed_to;
+	bool		ring_limited;
+	int64		watch_us;
+	int64		lag_since_us;
+
+	/* administration */
+	dlist_head	admin;
+	dlist_head	outcomes;
+	uint64		next_op;
+	struct JoinOp *join;
+	bool		address_asked;
+
+	PeerInfo	peers[NODE_MAX_MEMBERS];
+	int			npeers;
+	int64		ping_us;
+
+	/* status */
+	bool		status_dirty;
+	int64		status_us;
+	char		detail[NODE_DETAIL_LEN];
+	int64		maintain_us;
+} Worker;
+
+static inline HlcStamp
+to_hlc(RaftStamp stamp)
+{
+	return (HlcStamp) {stamp.physical_us, stamp.logical, stamp.node};
+}
+
+static inline RaftStamp
+from_hlc(HlcStamp stamp)
+{
+	return (RaftStamp) {stamp.physical_us, stamp.logical, stamp.node};
+}
+
+/* boot.c */
+extern uint32 boot_count_start(void);
+
+/* worker.c */
+extern uint64 worker_entropy(Worker *w);
+
+/* worker_open.c */
+extern void worker_open(Worker *w);
+extern void worker_close(Worker *w);
+extern void worker_halt(Worker *w, const char *role, int64 retry_us, const char *fmt,...) pg_attribute_printf(4, 5);
+extern void worker_set_detail(Worker *w, const char *detail);
+extern bool worker_load_secret(Worker *w, char *error);
+extern bool worker_address_is_safe(char *why);
+extern void worker_set_identity(Worker *w);
+extern void worker_listen(Worker *w);
+extern void worker_configure(Worker *w);
+extern void worker_save_conf(Worker *w);
+
+/* worker_drive.c */
+extern void drive(Worker *w);
+extern void drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
+								uint8 type, const void *data, Size len);
+
+/* worker_io.c */
+extern void io_collect_messages(Worker *w, const RaftMsg *msgs, size_t n);
+extern bool io_start(Worker *w);
+extern void io_wait(Worker *w);
+extern void io_batch_clear(IoBatch *batch);
+
+/* worker_mailbox.c */
+extern void mailbox_init(Worker *w);
+extern void mailbox_collect(Worker *w);
+extern void mailbox_take_posted(Worker *w);
+
+/* worker_propose.c */
+extern void propose_run(Worker *w);
+extern bool propose_may_take(const Worker *w);
+extern Pending *pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data);
+extern Pending *pending_find(const Worker *w, RaftToken token);
+extern void pending_free(Worker *w, Pending *p);
+extern void pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp);
+extern void pending_truncated(Worker *w, uint64 from);
+extern void pending_requeue(Worker *w);
+extern void pending_forget_log(Worker *w);
+extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void remote_drop(Worker *w);
+extern void propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len);
+extern bool worker_leads(const Worker *w);
+extern bool worker_leads_surely(const Worker *w);
+
+/* worker_publish.c */
+extern void publish_commits(Worker *w);
+extern void watch_apply(Worker *w);
+extern void truncate_log(Worker *w);
+
+/* worker_peer.c */
+extern bool peer_create_transport(Worker *w);
+extern void peer_sync(Worker *w);
+extern PeerInfo *peer_find(Worker *w, uint32 id);
+extern bool peer_is_up(Worker *w, uint32 id);
+extern bool peer_send(Worker *w, uint32 id, WireType type, const void *data, Size len);
+extern void peer_send_raft(Worker *w, RaftMsg *msg);
+extern void peer_ping(Worker *w);
+extern bool worker_muted(const Worker *w);
+extern bool worker_may_campaign(const Worker *w);
+extern void peer_maintain(Worker *w);
+
+/* worker_admin.c */
+extern void admin_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,
+						  const char *data, Size len);
+extern void admin_message(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void admin_reply(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void admin_add(Worker *w, uint64 request, const WireJoin *join);
+extern void admin_run(Worker *w);
+extern void admin_drop(Worker *w);
+extern void admin_became_removed(Worker *w);
+extern void answer_request(Worker *w, int procno, RaftToken token, int sqlstate, const char *fmt,...) pg_attribute_printf(5, 6);
+
+/* worker_join.c */
+extern void join_found(Worker *w, int procno, RaftToken token);
+extern void join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len);
+extern void join_run(Worker *w);
+extern void join_request(Worker *w, uint64 request, const uint8 *data, Size len);
+
+/* worker_outcome.c */
+extern void outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token);
+extern void outcome_run(Worker *w);
+extern void outcome_ask(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void outcome_answer(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void outcome_note_marker(Worker *w, RaftToken token, uint64 index);
+extern void outcome_truncated(Worker *w, uint64 from);
+extern bool outcome_is_aborted(const Worker *w, RaftToken token);
+
+/* worker_status.c */
+extern void status_progress(Worker *w);
+extern void status_publish(Worker *w);
+
+#endif							/* PGQ_NODE_WORKER_H */

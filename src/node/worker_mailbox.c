@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_mailbox.c
+ *		The worker's end of the mailbox (mailbox.c, node_internal.h).
+ *
+ * A proposal is taken from its slot only when something can be done with it at
+ * once: until then its session may withdraw it and say truthfully that nothing
+ * happened (no quorum, cancelled). Proposals that wait so are in `posted`, in
+ * the order in which they came.
+ *
+ * A worker that was started anew finds slots that its predecessor had taken.
+ * What became of those proposals is seen in the log; so they are taken up
+ * again, by their tokens.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/proc.h"
+
+#include "compat.h"
+#include "node/worker.h"
+
+static void
+remember_posted(Worker *w, int procno)
+{
+	if (w->is_posted[procno])
+		return;
+	w->is_posted[procno] = true;
+	w->posted[w->nposted++] = procno;
+}
+
+/*
+ * Copy the payload out of the slot. NULL: it is not there to be taken any more,
+ * or no memory (then it stays posted).
+ */
+static RaftBuf *
+take(int procno, NodeRequestKind *kind, RaftToken *token, bool again, bool *gone)
+{
+	NodeSlot   *slot = &node_shared->slots[procno];
+	RaftBuf    *buf = NULL;
+	dsa_pointer large = InvalidDsaPointer;
+	Size		len = 0;
+	bool		mine;
+
+	SpinLockAcquire(&slot->mutex);
+	mine = slot->state == SLOT_POSTED ||
+		(again && (slot->state == SLOT_TAKEN || slot->state == SLOT_TAKING));
+	if (mine)
+	{
+		slot->state = SLOT_TAKING;
+		*kind = slot->kind;
+		*token = slot->token;
+		len = slot->len;
+		large = slot->large;
+	}
+	SpinLockRelease(&slot->mutex);
+	*gone = !mine;
+	if (!mine)
+		return NULL;
+
+	buf = raft_buf_new(NULL, len);
+	if (buf != NULL)
+		memcpy(buf->data,
+			   DsaPointerIsValid(large) ? dsa_get_address(node_dsa(), large) : slot->small, len);
+	SpinLockAcquire(&slot->mutex);
+	slot->state = buf != NULL || again ? SLOT_TAKEN : SLOT_POSTED;
+	SpinLockRelease(&slot->mutex);
+	return buf;
+}
+
+static void
+take_request(Worker *w, int procno)
+{
+	NodeRequestKind kind;
+	RaftToken	token;
+	bool		gone;
+	RaftBuf    *buf = take(procno, &kind, &token, false, &gone);
+
+	if (buf == NULL)
+	{
+		if (!gone)
+			remember_posted(w, procno);
+		return;
+	}
+	switch (kind)
+	{
+		case NODE_REQ_CREATE:
+			join_found(w, procno, token);
+			break;
+		case NODE_REQ_JOIN:
+			join_begin(w, procno, token, (const char *) buf->data, buf->len);
+			break;
+		case NODE_REQ_REMOVE:
+		case NODE_REQ_TRANSFER:
+			admin_request(w, procno, token, kind, (const char *) buf->data, buf->len);
+			break;
+		case NODE_REQ_OUTCOME:
+			{
+				RaftToken	asked;
+
+				memcpy(&asked, buf->data, sizeof(asked));
+				outcome_begin(w, procno, token, asked);
+				break;
+			}
+		case NODE_REQ_PROPOSE:
+			break;
+	}
+	raft_buf_unref(buf);
+}
+
+void
+mailbox_init(Worker *w)
+{
+	w->posted = MemoryContextAllocZero(TopMemoryContext, sizeof(int) * MaxBackends);
+	w->is_posted = MemoryContextAllocZero(TopMemoryContext, sizeof(bool) * MaxBackends);
+	(void) node_dsa();
+
+	for (int procno = 0; procno < MaxBackends; procno++)
+	{
+		NodeSlot   *slot = &node_shared->slots[procno];
+		NodeSlotState state = *(volatile NodeSlotState *) &slot->state;
+		NodeRequestKind kind;
+		RaftToken	token;
+		RaftBuf    *buf;
+		bool		gone;
+
+		if (state != SLOT_TAKEN && state != SLOT_TAKING)
+			continue;
+		buf = take(procno, &kind, &token, true, &gone);
+		if (gone)
+			continue;
+		if (buf != NULL && kind == NODE_REQ_PROPOSE)
+		{
+			(void) pending_add(w, procno, token, buf);
+			continue;
+		}
+		raft_buf_unref(buf);
+		if (kind != NODE_REQ_PROPOSE)
+			answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+						   "the Raft worker was restarted meanwhile");
+	}
+}
+
+/* What was pushed on the stack since the last time. */
+void
+mailbox_collect(Worker *w)
+{
+	static uint32 *order = NULL;
+	int			n = 0;
+	uint32		at = pg_atomic_read_u32(&node_shared->stack_head);
+
+	if (at == NODE_STACK_END)
+		return;
+	if (order == NULL)
+		order = MemoryContextAlloc(TopMemoryContext, sizeof(uint32) * MaxBackends);
+	at = pg_atomic_exchange_u32(&node_shared->stack_head, NODE_STACK_END);
+	while (at != NODE_STACK_END)
+	{
+		NodeSlot   *slot = &node_shared->slots[at];
+
+		order[n++] = at;
+		/* it may be pushed again as soon as it is not queued: read first */
+		at = pg_atomic_read_u32(&slot->next);
+		pg_memory_barrier();
+		pg_atomic_exchange_u32(&slot->queued, 0);
+	}
+
+	/* the stack has the newest first */
+	while (n-- > 0)
+	{
+		NodeSlot   *slot = &node_shared->slots[order[n]];
+		bool		is_proposal = false;
+		bool		is_request = false;
+
+		SpinLockAcquire(&slot->mutex);
+		if (slot->state == SLOT_POSTED)
+		{
+			is_proposal = slot->kind == NODE_REQ_PROPOSE;
+			is_request = !is_proposal;
+		}
+		SpinLockRelease(&slot->mutex);
+		if (is_proposal)
+			remember_posted(w, (int) order[n]);
+		else if (is_request)
+			take_request(w, (int) order[n]);
+	}
+}
+
+/* Take the proposals that wait. The caller knows that they can be dealt with. */
+void
+mailbox_take_posted(Worker *w)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < w->nposted; i++)
+	{
+		int			procno = w->posted[i];
+		NodeRequestKind kind;
+		RaftToken	token;
+		bool		gone;
+		RaftBuf    *buf = NULL;
+
+		/* a slot may have been withdrawn and posted again, with a request */
+		if (node_shared->slots[procno].kind == NODE_REQ_PROPOSE)
+			buf = take(procno, &kind, &token, false, &gone);
+		else
+		{
+			w->is_posted[procno] = false;
+			take_request(w, procno);
+			continue;
+		}
+		if (buf == NULL && !gone)
+		{
+			w->posted[kept++] = procno;
+			continue;
+		}
+		w->is_posted[procno] = false;
+		if (buf != NULL)
+			(void) pending_add(w, procno, token, buf);
+	}
+	w->nposted = kept;
+}

@@ -1,0 +1,506 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_propose.c
+ *		Proposals: certified and appended where this member leads, forwarded to
+ *		the leader where it does not. Exactly once, by their tokens.
+ *
+ * The rules that make a verdict final
+ * -----------------------------------
+ *	- A leader judges a proposal only after an entry of its own term is
+ *	  committed. What is not in its log then can never be committed by being in
+ *	  somebody else's, so "refused" stands for ever.
+ *	- A forwarded proposal carries the leader's term, is good for that leadership
+ *	  only, and so is the verdict on it. A member sends a proposal on to the next
+ *	  leader only after it has seen its term, and from then on does not listen to
+ *	  the former one's verdict.
+ *	- A token that is in the log already is not appended again. Its entry comes
+ *	  back to the origin with the log, which is how it learns of success.
+ *	- What is in this member's own log is never sent again while it is there; cut
+ *	  off it is again like one that was never sent.
+ *
+ * So a proposal in flight survives any number of leader changes, and its
+ * session hears "committed" if and only if it is, or "refused".
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "compat.h"
+#include "node/worker.h"
+
+#define RETRY_US		INT64CONST(5000)
+#define APPLY_LAG_MAX	(NODE_TURN_RING / 2)
+
+/* ---------- leadership ---------- */
+
+bool
+worker_leads(const Worker *w)
+{
+	return w->raft != NULL && raft_role(w->raft) == RAFT_LEADER;
+}
+
+/* ... and everything that may be committed is in this log (see above). */
+bool
+worker_leads_surely(const Worker *w)
+{
+	uint64		commit;
+
+	if (!worker_leads(w))
+		return false;
+	commit = raft_commit_index(w->raft);
+	return commit > 0 && raft_term_at(w->raft, commit) == raft_term(w->raft);
+}
+
+static bool
+may_append(const Worker *w)
+{
+	return worker_leads_surely(w) && raft_transferee(w->raft) == RAFT_NONE &&
+		!w->clock_fenced && w->health == RLOG_OK;
+}
+
+/* Can something be done with a new proposal now? */
+bool
+propose_may_take(const Worker *w)
+{
+	uint64		lag = pg_atomic_read_u64(&node_shared->commit_index) -
+		pg_atomic_read_u64(&node_shared->applied_index);
+
+	if (w->state != WORKER_RUNNING || w->leaving)
+		return false;
+	/* this server's tables lag: do not let its sessions run further ahead */
+	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0 ||
+		w->ring_limited || lag > APPLY_LAG_MAX)
+		return false;
+	if (worker_leads(w))
+		return may_append(w);
+	return raft_leader(w->raft) != RAFT_NONE &&
+		peer_is_up((Worker *) w, raft_leader(w->raft));
+}
+
+/* ---------- the table of proposals ---------- */
+
+static inline uint32
+bucket_of(RaftToken token)
+{
+	return (uint32) token.counter & (WORKER_PENDING_BUCKETS - 1);
+}
+
+Pending *
+pending_find(const Worker *w, RaftToken token)
+{
+	Pending    *p = w->buckets[bucket_of(token)];
+
+	while (p != NULL && !raft_token_equal(p->token, token))
+		p = p->chain;
+	return p;
+}
+
+/* Takes over the payload. */
+Pending *
+pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data)
+{
+	Pending    *p = calloc(1, sizeof(Pending));
+	uint32		b = bucket_of(token);
+
+	if (p == NULL)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	p->procno = procno;
+	p->token = token;
+	p->data = data;
+	p->state = PENDING_QUEUED;
+	p->chain = w->buckets[b];
+	w->buckets[b] = p;
+	dlist_push_tail(&w->queued, &p->link);
+	w->npending++;
+	return p;
+}
+
+void
+pending_free(Worker *w, Pending *p)
+{
+	Pending   **at = &w->buckets[bucket_of(p->token)];
+
+	while (*at != p)
+		at = &(*at)->chain;
+	*at = p->chain;
+	dlist_delete(&p->link);
+	raft_buf_unref(p->data);
+	free(p);
+	w->npending--;
+}
+
+static void
+set_state(Worker *w, Pending *p, PendingState state)
+{
+	dlist_delete(&p->link);
+	p->state = state;
+	switch (state)
+	{
+		case PENDING_QUEUED:
+			p->index = 0;
+			dlist_push_tail(&w->queued, &p->link);
+			break;
+		case PENDING_SENT:
+			dlist_push_tail(&w->sent, &p->link);
+			break;
+		case PENDING_APPENDED:
+			dlist_push_tail(&w->appended, &p->link);
+			break;
+	}
+}
+
+/* An entry with this token is in our log now. Entries come in log order. */
+void
+pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp)
+{
+	Pending    *p = pending_find(w, token);
+
+	if (p == NULL)
+		return;
+	set_state(w, p, PENDING_APPENDED);
+	p->index = index;
+	p->stamp = stamp;
+}
+
+void
+pending_truncated(Worker *w, uint64 from)
+{
+	while (!dlist_is_empty(&w->appended))
+	{
+		Pending    *p = dlist_tail_element(Pending, link, &w->appended);
+
+		if (p->index < from)
+			break;
+		set_state(w, p, PENDING_QUEUED);
+	}
+}
+
+/* Leader or term changed: what was sent is to be sent again. */
+void
+pending_requeue(Worker *w)
+{
+	while (!dlist_is_empty(&w->sent))
+	{
+		Pending    *p = dlist_tail_element(Pending, link, &w->sent);
+
+		dlist_delete(&p->link);
+		p->state = PENDING_QUEUED;
+		dlist_push_head(&w->queued, &p->link);
+	}
+}
+
+/* The log is being closed: its entries will be told again. */
+void
+pending_forget_log(Worker *w)
+{
+	pending_truncated(w, 0);
+	pending_requeue(w);
+}
+
+/* Refused: final. Whoever waits in the slot hears of it. */
+static void
+answer_pending(Worker *w, Pending *p, const NodeAnswer *answer)
+{
+	node_answer_slot(p->procno, p->token, answer, 0);
+	pending_free(w, p);
+}
+
+/* ---------- the leader ---------- */
+
+typedef enum Judgement
+{
+	JUDGED_APPENDED,			/* or in the log already */
+	JUDGED_REFUSED,
+	JUDGED_LATER
+} Judgement;
+
+/* Certify and append. The reference to data stays the caller's. */
+static Judgement
+judge(Worker *w, RaftToken token, RaftBuf *data, NodeAnswer *answer)
+{
+	HlcStamp	stamp;
+	uint64_t	index;
+
+	if (node_ops && node_ops->find_token && node_ops->find_token(token) != 0)
+		return JUDGED_APPENDED;
+	if (!may_append(w))
+		return JUDGED_LATER;
+	memset(answer, 0, sizeof(*answer));
+	answer->verdict = NODE_REFUSED;
+	if (outcome_is_aborted(w, token))
+	{
+		strlcpy(answer->message, "the transaction was given up when its outcome was asked for",
+				sizeof(answer->message));
+		return JUDGED_REFUSED;
+	}
+	if (node_ops && node_ops->certify &&
+		!node_ops->certify((const char *) data->data, data->len, answer))
+	{
+		answer->verdict = NODE_REFUSED;
+		return JUDGED_REFUSED;
+	}
+	if (clock_now(&stamp) != CLOCK_OK)
+		return JUDGED_LATER;
+	if (raft_propose(w->raft, RAFT_ENTRY_DATA, from_hlc(stamp), token, data, &index) != RAFT_OK)
+		return JUDGED_LATER;
+	raft_buf_ref(data);			/* the core took one */
+
+	/* the next proposal is judged against this one as well */
+	if (w->fed_from == 0)
+		w->fed_from = index;
+	w->fed_to = index;
+	drive_note_appended(w, index, token, from_hlc(stamp), RAFT_ENTRY_DATA,
+						data->data, data->len);
+	return JUDGED_APPENDED;
+}
+
+static void
+judge_own(Worker *w)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &w->queued)
+	{
+		Pending    *p = dlist_container(Pending, link, iter.cur);
+		NodeAnswer	answer;
+
+		switch (judge(w, p->token, p->data, &answer))
+		{
+			case JUDGED_APPENDED:
+				/* pending_appended() has moved it; or it lies further back */
+				if (p->state == PENDING_QUEUED)
+				{
+					/*
+					 * In the log, yet not seen by drive_note_appended as ours:
+					 * cannot be, as the table is filled before the log is read.
+					 */
+					elog(LOG, "proposal %u-%u-" UINT64_FORMAT " is in the log unseen",
+						 p->token.node, p->token.boot, (uint64) p->token.counter);
+					memset(&answer, 0, sizeof(answer));
+					answer.verdict = NODE_UNKNOWN;
+					answer_pending(w, p, &answer);
+				}
+				break;
+			case JUDGED_REFUSED:
+				answer_pending(w, p, &answer);
+				break;
+			case JUDGED_LATER:
+				w->retry_us = w->now_us + RETRY_US;
+				return;
+		}
+	}
+}
+
+static void
+remote_free(Worker *w, RemoteProposal *rp)
+{
+	dlist_delete(&rp->link);
+	w->remote_bytes -= rp->data->len;
+	w->nremote--;
+	raft_buf_unref(rp->data);
+	free(rp);
+}
+
+void
+remote_drop(Worker *w)
+{
+	while (!dlist_is_empty(&w->remote))
+		remote_free(w, dlist_head_element(RemoteProposal, link, &w->remote));
+}
+
+static void
+send_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, const NodeAnswer *answer)
+{
+	WireVerdict v;
+
+	memset(&v, 0, sizeof(v));
+	v.term = term;
+	v.token = token;
+	v.verdict = answer->verdict;
+	v.conflict_key = answer->conflict_key;
+	v.conflict_index = answer->conflict_index;
+	v.conflict_node = answer->conflict_node;
+	strlcpy(v.message, answer->message, sizeof(v.message));
+	(void) peer_send(w, to, WIRE_VERDICT, &v, sizeof(v));
+}
+
+/* "Not taken, send it again": to somebody who may have become leader, too. */
+static void
+send_back(Worker *w, uint32 to, uint64 term, RaftToken token)
+{
+	NodeAnswer	answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.verdict = NODE_UNAVAILABLE;
+	send_verdict(w, to, term, token, &answer);
+}
+
+/* A member has forwarded a proposal to us. Judged later in this turn. */
+void
+remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
+{
+	WireForward forward;
+	RemoteProposal *rp;
+
+	if (len < sizeof(forward))
+		return;
+	memcpy(&forward, data, sizeof(forward));
+	data += sizeof(forward);
+	len -= sizeof(forward);
+	if (!worker_leads(w) || forward.term != raft_term(w->raft) ||
+		w->remote_bytes + len > WORKER_REMOTE_MAX_BYTES ||
+		(rp = calloc(1, sizeof(*rp))) == NULL)
+	{
+		send_back(w, from, forward.term, forward.token);
+		return;
+	}
+	rp->from = from;
+	rp->term = forward.term;
+	rp->token = forward.token;
+	rp->data = raft_buf_new(data, len);
+	if (rp->data == NULL)
+	{
+		free(rp);
+		send_back(w, from, forward.term, forward.token);
+		return;
+	}
+	w->remote_bytes += len;
+	w->nremote++;
+	dlist_push_tail(&w->remote, &rp->link);
+}
+
+static void
+judge_remote(Worker *w)
+{
+	while (!dlist_is_empty(&w->remote))
+	{
+		RemoteProposal *rp = dlist_head_element(RemoteProposal, link, &w->remote);
+		NodeAnswer	answer;
+
+		if (!worker_leads(w) || rp->term != raft_term(w->raft) ||
+			raft_transferee(w->raft) != RAFT_NONE || w->clock_fenced ||
+			w->health != RLOG_OK)
+		{
+			send_back(w, rp->from, rp->term, rp->token);
+			remote_free(w, rp);
+			continue;
+		}
+		switch (judge(w, rp->token, rp->data, &answer))
+		{
+			case JUDGED_APPENDED:
+				break;
+			case JUDGED_REFUSED:
+				send_verdict(w, rp->from, rp->term, rp->token, &answer);
+				break;
+			case JUDGED_LATER:
+				w->retry_us = w->now_us + RETRY_US;
+				return;
+		}
+		remote_free(w, rp);
+	}
+}
+
+/* ---------- everybody else ---------- */
+
+static void
+forward_queued(Worker *w)
+{
+	uint32		leader = raft_leader(w->raft);
+
+	while (!dlist_is_empty(&w->queued))
+	{
+		Pending    *p = dlist_head_element(Pending, link, &w->queued);
+		WireForward forward;
+		TpPart		parts[2];
+
+		memset(&forward, 0, sizeof(forward));
+		forward.term = raft_term(w->raft);
+		forward.token = p->token;
+		parts[0] = (TpPart) {&forward, sizeof(forward)};
+		parts[1] = (TpPart) {p->data->data, p->data->len};
+		if (tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) != TP_SEND_OK)
+		{
+			w->retry_us = w->now_us + RETRY_US;
+			return;
+		}
+		set_state(w, p, PENDING_SENT);
+		p->sent_term = forward.term;
+		p->sent_us = w->now_us;
+	}
+}
+
+/* The leader's answer to a proposal that it did not append. */
+void
+propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len)
+{
+	WireVerdict v;
+	Pending    *p;
+	NodeAnswer	answer;
+
+	if (len != sizeof(v))
+		return;
+	memcpy(&v, data, sizeof(v));
+	p = pending_find(w, v.token);
+	if (p == NULL || p->state != PENDING_SENT || p->sent_term != v.term)
+		return;
+	if (v.verdict == NODE_REFUSED)
+	{
+		memset(&answer, 0, sizeof(answer));
+		answer.verdict = NODE_REFUSED;
+		answer.conflict_key = v.conflict_key;
+		answer.conflict_index = v.conflict_index;
+		answer.conflict_node = v.conflict_node;
+		v.message[sizeof(v.message) - 1] = '\0';
+		strlcpy(answer.message, v.message, sizeof(answer.message));
+		answer_pending(w, p, &answer);
+		return;
+	}
+	/* not taken */
+	set_state(w, p, PENDING_QUEUED);
+	w->retry_us = w->now_us + RETRY_US;
+}
+
+/* A message or its answer got lost without a connection dropping. */
+static void
+resend_stale(Worker *w)
+{
+	int64		patience_us = 2 * (int64) Max(quorum_election_timeout_ms,
+											  3 * quorum_heartbeat_interval_ms) * 1000;
+
+	while (!dlist_is_empty(&w->sent))
+	{
+		Pending    *p = dlist_head_element(Pending, link, &w->sent);
+
+		if (w->now_us - p->sent_us < patience_us)
+			break;
+		set_state(w, p, PENDING_QUEUED);
+	}
+}
+
+void
+propose_run(Worker *w)
+{
+	if (w->nposted > 0 && propose_may_take(w))
+		mailbox_take_posted(w);
+	if (!dlist_is_empty(&w->sent))
+		resend_stale(w);
+	if (dlist_is_empty(&w->queued) && dlist_is_empty(&w->remote))
+		return;
+	if (w->now_us < w->retry_us)
+		return;
+	w->retry_us = 0;
+	if (worker_leads(w))
+	{
+		if (worker_leads_surely(w))
+		{
+			judge_remote(w);
+			judge_own(w);
+		}
+		return;
+	}
+	judge_remote(w);			/* sends everything back */
+	if (raft_leader(w->raft) != RAFT_NONE && peer_is_up(w, raft_leader(w->raft)))
+		forward_queued(w);
+}
