@@ -21,11 +21,35 @@
 #include "access/attmap.h"
 #include "access/tupconvert.h"
 #include "nodes/execnodes.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/lock.h"
 #include "utils/rel.h"
 
 #include "replication/replication.h"
 #include "replication/writeset.h"
+
+/* ---------- shared memory (apply.c) ---------- */
+
+/*
+ * Made zero at the server's start, crash restarts included. Written by the
+ * apply worker, but for barrier_index and barrier_taken, which sessions that
+ * wait for the gate set (sequences.c); all of it atomic, no lock.
+ */
+typedef struct ApplyShared
+{
+	pg_atomic_uint32 announced; /* node_apply_ready() was called in this life */
+	pg_atomic_uint32 failed_starts; /* in a row; paces the next one */
+	pg_atomic_uint32 gate_open; /* owned sequences are past every replayed key */
+	pg_atomic_uint32 barrier_taken; /* procno + 1 of who proposes the barrier */
+	pg_atomic_uint64 barrier_index; /* open the gate once this is applied */
+	ConditionVariable gate_cv;
+} ApplyShared;
+
+extern ApplyShared *apply_shared;
+
+extern Size apply_shmem_size(void);
+extern void apply_shmem_init(void);
 
 /* ---------- ordercommit.c ---------- */
 
@@ -42,6 +66,17 @@ extern void conflict_install(void);
 
 /* NodeOps.apply_watch */
 extern void conflict_apply_watch(int apply_pid, uint64 index, int64 busy_us);
+
+/* ---------- sequences.c ---------- */
+
+extern void sequences_install(void);
+
+/*
+ * In the apply worker, outside a transaction: when the barrier is applied, set
+ * owned sequences past every key and open the gate. May throw.
+ */
+extern bool sequences_gate_due(void);
+extern void sequences_open_gate(void);
 
 /* ---------- apply_rows.c ---------- */
 
