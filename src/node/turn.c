@@ -239,10 +239,12 @@ node_wait_state(int procno)
 void
 node_apply_ready(uint64 applied_index)
 {
-	Assert(pg_atomic_read_u64(&node_shared->commit_index) == 0 ||
-		   pg_atomic_read_u64(&node_shared->applied_index) == applied_index);
-	pg_atomic_write_u64(&node_shared->applied_index, applied_index);
-	pg_atomic_write_u64(&node_shared->flushed_index, 0);
+	/*
+	 * Only ever up: when the apply worker was restarted, sessions have gone on
+	 * committing since it looked.
+	 */
+	if (pg_atomic_read_u64(&node_shared->applied_index) < applied_index)
+		pg_atomic_write_u64(&node_shared->applied_index, applied_index);
 	if (pg_atomic_read_u64(&node_shared->commit_index) < applied_index)
 		pg_atomic_write_u64(&node_shared->commit_index, applied_index);
 	pg_atomic_write_u32(&node_shared->apply_proc, compat_my_procno() + 1);
