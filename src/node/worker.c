@@ -212,6 +212,11 @@ maintain(Worker *w)
 		if (worker_leads(w) && raft_transferee(w->raft) == RAFT_NONE &&
 			(w->clock_fenced || w->health != RLOG_OK))
 			hand_over(w);
+
+		/* nobody else could take them either */
+		if (worker_leads(w) && w->health == RLOG_NO_SPACE && w->nposted > 0 &&
+			raft_conf(w->raft)->nmembers == 1)
+			mailbox_refuse_posted(w, w->detail);
 	}
 	else if (w->state == WORKER_HALTED && w->retry_open_us != 0 &&
 			 w->now_us >= w->retry_open_us)
@@ -241,6 +246,12 @@ turn(Worker *w)
 			propose_run(w);
 			drive(w);
 		}
+	}
+	else if (w->state == WORKER_HALTED && w->retry_open_us == 0)
+	{
+		pending_give_up(w, w->detail);
+		if (w->nposted > 0)
+			mailbox_refuse_posted(w, w->detail);
 	}
 	if (w->join != NULL)
 		join_run(w);

@@ -421,6 +421,7 @@ extern void io_batch_clear(IoBatch *batch);
 extern void mailbox_init(Worker *w);
 extern void mailbox_collect(Worker *w);
 extern void mailbox_take_posted(Worker *w);
+extern void mailbox_refuse_posted(Worker *w, const char *why);
 
 /* worker_propose.c */
 extern void propose_run(Worker *w);
@@ -432,6 +433,7 @@ extern void pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp
 extern void pending_truncated(Worker *w, uint64 from);
 extern void pending_requeue(Worker *w);
 extern void pending_forget_log(Worker *w);
+extern void pending_give_up(Worker *w, const char *why);
 extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void remote_drop(Worker *w);
 extern void propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len);

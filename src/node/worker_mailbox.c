@@ -222,3 +222,43 @@ mailbox_take_posted(Worker *w)
 	}
 	w->nposted = kept;
 }
+
+/*
+ * This member takes no part, and will not soon: nobody is to wait for it. What
+ * was not taken was certainly never appended.
+ */
+void
+mailbox_refuse_posted(Worker *w, const char *why)
+{
+	int			n = w->nposted;
+
+	w->nposted = 0;
+	for (int i = 0; i < n; i++)
+	{
+		int			procno = w->posted[i];
+		NodeRequestKind kind;
+		RaftToken	token;
+		NodeAnswer	answer;
+		bool		gone;
+		RaftBuf    *buf;
+
+		w->is_posted[procno] = false;
+		if (node_shared->slots[procno].kind != NODE_REQ_PROPOSE)
+		{
+			take_request(w, procno);
+			continue;
+		}
+		buf = take(procno, &kind, &token, false, &gone);
+		if (buf == NULL)
+		{
+			if (!gone)
+				remember_posted(w, procno);
+			continue;
+		}
+		memset(&answer, 0, sizeof(answer));
+		answer.verdict = NODE_UNAVAILABLE;
+		strlcpy(answer.message, why, sizeof(answer.message));
+		node_answer_slot(procno, token, &answer, 0);
+		raft_buf_unref(buf);
+	}
+}

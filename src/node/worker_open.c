@@ -475,7 +475,6 @@ worker_open(Worker *w)
 	const RaftMember *self;
 	uint32		boot;
 	char		error[Max(TP_TEXT_LEN, NODE_DETAIL_LEN)];
-	int64		was_retry_us = w->retry_open_us;
 
 	Assert(w->raft == NULL && w->log == NULL);
 	w->state = WORKER_HALTED;
@@ -517,8 +516,7 @@ worker_open(Worker *w)
 	w->health = RLOG_OK;
 	w->address_asked = false;
 	w->listen_logged = false;
-	if (was_retry_us == 0 || w->detail[0] != '\0')
-		worker_set_detail(w, "");
+	worker_set_detail(w, "");
 	self = raft_conf_find(raft_conf(w->raft), w->id);
 	pg_atomic_write_u32(&node_shared->seq_slot, self != NULL ? self->seq_slot + 1 : 0);
 	clock_set_node(w->id);

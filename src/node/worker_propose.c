@@ -199,6 +199,24 @@ pending_forget_log(Worker *w)
 	pending_requeue(w);
 }
 
+/* This member takes no part any more: what it pursued may be committed or not. */
+void
+pending_give_up(Worker *w, const char *why)
+{
+	NodeAnswer	answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.verdict = NODE_UNKNOWN;
+	strlcpy(answer.message, why, sizeof(answer.message));
+	while (!dlist_is_empty(&w->queued))
+	{
+		Pending    *p = dlist_head_element(Pending, link, &w->queued);
+
+		node_answer_slot(p->procno, p->token, &answer, 0);
+		pending_free(w, p);
+	}
+}
+
 /* Refused: final. Whoever waits in the slot hears of it. */
 static void
 answer_pending(Worker *w, Pending *p, const NodeAnswer *answer)
