@@ -22,7 +22,7 @@
 #define TRACE_LINES 400
 
 static const Test *const all_tests[] = {
-	tests_elections, tests_prevote, tests_replication, NULL
+	tests_elections, tests_prevote, tests_replication, tests_commit, tests_membership, NULL
 };
 
 static const char *current = "";
