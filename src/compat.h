@@ -145,4 +145,13 @@ compat_eval_plan_qual_init(EPQState *epq, EState *estate)
 	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, restart)
 #endif
 
+/* 18: ExecutorRun without execute_once (3eea7a0c97) */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTE_ONCE_PARAM
+#define COMPAT_EXECUTE_ONCE_ARG
+#else
+#define COMPAT_EXECUTE_ONCE_PARAM , bool execute_once
+#define COMPAT_EXECUTE_ONCE_ARG , execute_once
+#endif
+
 #endif							/* PGQ_COMPAT_H */

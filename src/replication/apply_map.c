@@ -31,6 +31,7 @@
 
 #include "compat.h"
 #include "replication/apply_map.h"
+#include "replication/conflict.h"
 #include "replication/tables.h"
 
 static MemoryContext map_context = NULL;	/* child of TopTransactionContext */
@@ -182,6 +183,7 @@ open_rel(Oid relid, uint32 table_id, ApplyRel *root)
 	}
 	open_executor(r);
 	open_rels = lcons(r, open_rels);
+	conflict_note_table(RelationGetRelationName(rel));
 	MemoryContextSwitchTo(old);
 	return r;
 }

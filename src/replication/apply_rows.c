@@ -25,10 +25,9 @@ static MemoryContext row_context = NULL;	/* reset after each record */
 
 /* The row with this key, locked, in rel->found_slot. */
 static void
-find_row(ApplyRel *rel, TupleTableSlot *key, const char *what)
+find_row(ApplyRel *rel, TupleTableSlot *key, LockTupleMode mode, const char *what)
 {
-	if (RelationFindReplTupleByIndex(rel->rel, rel->identity, LockTupleExclusive,
-									 key, rel->found_slot))
+	if (RelationFindReplTupleByIndex(rel->rel, rel->identity, mode, key, rel->found_slot))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -96,7 +95,7 @@ apply_delete(WsRecord *rec)
 
 	apply_map_key(rel, &rec->old_tuple, rel->key_slot);
 	leaf = leaf_of(rel, rel->key_slot, &key, true);
-	find_row(leaf, key, "deleted");
+	find_row(leaf, key, LockTupleExclusive, "deleted");
 	delete_row(leaf);
 }
 
@@ -112,7 +111,9 @@ apply_update(WsRecord *rec)
 
 	apply_map_key(rel, rec->has_old ? &rec->old_tuple : &rec->new_tuple, rel->key_slot);
 	leaf = leaf_of(rel, rel->key_slot, &key, true);
-	find_row(leaf, key, "updated");
+	/* no more than certification counts with: key-share locks may stand beside */
+	find_row(leaf, key, rec->has_old ? LockTupleExclusive : LockTupleNoKeyExclusive,
+			 "updated");
 
 	old = leaf->found_slot;
 	if (leaf->to_root)
