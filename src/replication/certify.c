@@ -395,6 +395,29 @@ cert_find_token(const CertMap *map, RaftToken token)
 	return ring_place == 0 ? 0 : map->ring[ring_place - 1].index;
 }
 
+RaftToken
+cert_token_at(const CertMap *map, uint64_t index)
+{
+	RaftToken	none = {0};
+	uint32_t	low = 0;
+	uint32_t	high = map->ring_count;
+
+	/* the ring is in log order, with gaps */
+	while (low < high)
+	{
+		uint32_t	middle = low + (high - low) / 2;
+		const TokenSlot *slot = &map->ring[(map->ring_start + middle) % map->ring_size];
+
+		if (slot->index == index)
+			return slot->token;
+		if (slot->index < index)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return none;
+}
+
 uint64_t
 cert_token_floor(const CertMap *map)
 {

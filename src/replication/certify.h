@@ -54,6 +54,8 @@ extern void cert_truncated(CertMap *map, uint64_t from);
 extern void cert_set_floor(CertMap *map, uint64_t first);
 
 extern uint64_t cert_find_token(const CertMap *map, RaftToken token);
+/* The token of a recent entry; all zero when it is not known (any more). */
+extern RaftToken cert_token_at(const CertMap *map, uint64_t index);
 extern uint64_t cert_token_floor(const CertMap *map);
 extern uint64_t cert_floor(const CertMap *map);
 
