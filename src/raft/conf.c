@@ -261,7 +261,13 @@ raft_conf_change(const RaftConf *now, const RaftConf *target, RaftConf *next)
 		changes += m->voter != (old != NULL && old->voter);
 	}
 	for (uint32_t i = 0; i < now->nmembers; i++)
-		changes += now->members[i].voter && raft_conf_find(target, now->members[i].id) == NULL;
+	{
+		const RaftMember *old = &now->members[i];
+
+		changes += old->voter && raft_conf_find(target, old->id) == NULL;
+		if (old->id >= next->next_id)
+			next->next_id = old->id + 1;
+	}
 
 	if (changes > 1 || target->explicit_leave)
 	{

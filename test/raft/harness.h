@@ -312,5 +312,9 @@ extern const Test tests_flow[];
 extern const Test tests_snapshot[];
 extern const Test tests_identity[];
 extern const Test tests_codec[];
+extern const Test tests_units_quorum[];
+extern const Test tests_units_conf[];
+extern const Test tests_units_progress[];
+extern const Test tests_units_log[];
 
 #endif							/* PGQ_RAFT_HARNESS_H */

@@ -22,7 +22,8 @@
 #define TRACE_LINES 400
 
 static const Test *const all_tests[] = {
-	tests_elections, tests_prevote, tests_replication, tests_commit, tests_membership, NULL
+	tests_elections, tests_prevote, tests_replication, tests_commit, tests_membership,
+	tests_units_quorum, tests_units_conf, tests_units_progress, tests_units_log, NULL
 };
 
 static const char *current = "";
