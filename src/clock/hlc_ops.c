@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(hlc_node);
 PG_FUNCTION_INFO_V1(hlc_make);
 PG_FUNCTION_INFO_V1(hlc_from_timestamptz);
 PG_FUNCTION_INFO_V1(hlc_pl_interval);
+PG_FUNCTION_INFO_V1(interval_pl_hlc);
 PG_FUNCTION_INFO_V1(hlc_mi_interval);
 PG_FUNCTION_INFO_V1(hlc_mi);
 PG_FUNCTION_INFO_V1(hlc_in_range_interval);
@@ -221,12 +222,11 @@ hlc_from_timestamptz(PG_FUNCTION_ARGS)
 /* ---------- arithmetic: moves the physical part, keeps the rest ---------- */
 
 static Datum
-move_by_interval(FunctionCallInfo fcinfo, PGFunction timestamptz_function)
+move_by_interval(const HlcStamp *stamp, Datum interval, PGFunction timestamptz_function)
 {
-	HlcStamp   *stamp = PG_GETARG_HLC_P(0);
 	Datum		moved = DirectFunctionCall2(timestamptz_function,
 											TimestampTzGetDatum(stamp->physical_us),
-											PG_GETARG_DATUM(1));
+											interval);
 
 	PG_RETURN_HLC_P(make_stamp(DatumGetTimestampTz(moved), stamp->logical, stamp->node));
 }
@@ -234,13 +234,19 @@ move_by_interval(FunctionCallInfo fcinfo, PGFunction timestamptz_function)
 Datum
 hlc_pl_interval(PG_FUNCTION_ARGS)
 {
-	return move_by_interval(fcinfo, timestamptz_pl_interval);
+	return move_by_interval(PG_GETARG_HLC_P(0), PG_GETARG_DATUM(1), timestamptz_pl_interval);
+}
+
+Datum
+interval_pl_hlc(PG_FUNCTION_ARGS)
+{
+	return move_by_interval(PG_GETARG_HLC_P(1), PG_GETARG_DATUM(0), timestamptz_pl_interval);
 }
 
 Datum
 hlc_mi_interval(PG_FUNCTION_ARGS)
 {
-	return move_by_interval(fcinfo, timestamptz_mi_interval);
+	return move_by_interval(PG_GETARG_HLC_P(0), PG_GETARG_DATUM(1), timestamptz_mi_interval);
 }
 
 /* As timestamptz does it: days and smaller units, no months. */
