@@ -132,6 +132,7 @@ typedef struct Node
 	uint64_t	term_seen;
 	uint64_t	match_seen[MAX_NODES + 1];
 	uint64_t	match_term;
+	uint64_t	joint_seen;		/* as leader: index of a joint configuration in force */
 } Node;
 
 extern RaftConfig base_config;	/* set before cluster() */

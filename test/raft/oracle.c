@@ -248,6 +248,17 @@ check_leader(Node *n)
 				BROKEN("leader %u of term %llu lacks committed entry %llu/%llu", n->id, U(term),
 					   U(i), U(committed[i].term));
 	}
+
+	/* P-08: a joint configuration is left only when it is committed itself */
+	if (conf->joint)
+		n->joint_seen = conf->index;
+	else if (n->joint_seen != 0)
+	{
+		if (conf->index > n->joint_seen && raft_commit_index(n->raft) < n->joint_seen)
+			BROKEN("%u leaves the joint configuration %llu, committed is %llu", n->id,
+				   U(n->joint_seen), U(raft_commit_index(n->raft)));
+		n->joint_seen = 0;
+	}
 	if (n->match_term != term)
 	{
 		memset(n->match_seen, 0, sizeof(n->match_seen));
@@ -303,6 +314,7 @@ oracle_restarted(Node *n)
 	n->term_seen = raft_term(n->raft);
 	n->commit_seen = raft_commit_index(n->raft);
 	n->match_term = 0;
+	n->joint_seen = raft_conf(n->raft)->joint ? raft_conf(n->raft)->index : 0;
 	if (n->term_seen < n->hard.term || n->commit_seen < n->hard.commit)
 		BROKEN("node %u forgot its term or commit index", n->id);
 }
