@@ -1,0 +1,516 @@
+/*-------------------------------------------------------------------------
+ *
+ * designate.c
+ *		quorum.add_table and quorum.remove_table.
+ *
+ * Both take effect here at once and travel as a statement record, so that
+ * every member does the same at the same place in the log. Numbers are given
+ * out under an exclusive key of their own: of two members that add tables at
+ * the same time one is refused. Rows of quorum.replicated_table are never
+ * deleted, so no number comes back.
+ *
+ * The rows that the table has here follow the statement in the same entry as
+ * inserts. The other members insist on an empty table of the same definition.
+ *
+ * The catalog is written as the bootstrap superuser; who may call is checked
+ * before.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "node/node.h"
+#include "replication/capture.h"
+#include "replication/ddl.h"
+#include "replication/designate.h"
+#include "replication/keys_internal.h"
+#include "replication/replication.h"
+#include "replication/session.h"
+#include "replication/tables.h"
+
+PG_FUNCTION_INFO_V1(quorum_add_table);
+PG_FUNCTION_INFO_V1(quorum_remove_table);
+PG_FUNCTION_INFO_V1(quorum_do_add_table);
+PG_FUNCTION_INFO_V1(quorum_do_remove_table);
+
+bool		designate_in_progress = false;
+
+/* ---------- SQL on our own catalog ---------- */
+
+typedef struct AsSuperuser
+{
+	Oid			user;
+	int			sec_context;
+	int			nest_level;
+} AsSuperuser;
+
+/* An error leaves the restoring to the end of the (sub)transaction. */
+static void
+become_superuser(AsSuperuser *saved)
+{
+	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	saved->nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+static void
+become_oneself(const AsSuperuser *saved)
+{
+	SPI_finish();
+	AtEOXact_GUC(true, saved->nest_level);
+	SetUserIdAndSecContext(saved->user, saved->sec_context);
+}
+
+static void
+run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
+{
+	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
+
+	if (result != expected)
+		elog(ERROR, "unexpected result %d of \"%s\"", result, sql);
+}
+
+static char *
+first_text(void)
+{
+	return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
+}
+
+static uint32
+next_table_id(void)
+{
+	AsSuperuser saved;
+	uint32		id;
+
+	become_superuser(&saved);
+	run("LOCK TABLE quorum.replicated_table IN SHARE ROW EXCLUSIVE MODE",
+		0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	run("SELECT (coalesce(max(table_id), 0) + 1)::text FROM quorum.replicated_table",
+		0, NULL, NULL, NULL, SPI_OK_SELECT);
+	id = (uint32) strtoul(first_text(), NULL, 10);
+	become_oneself(&saved);
+	return id;
+}
+
+/* What all members must agree on, one line an item. */
+static char *
+definition_of(Oid relid)
+{
+	AsSuperuser saved;
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			types[] = {REGCLASSOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	char	   *text;
+	char	   *copy;
+
+	become_superuser(&saved);
+	run("SELECT quorum._table_definition($1)", 1, types, values, NULL, SPI_OK_SELECT);
+	text = first_text();
+	copy = MemoryContextStrdup(caller, text ? text : "");
+	become_oneself(&saved);
+	return copy;
+}
+
+static void
+register_table(uint32 table_id, Relation rel)
+{
+	AsSuperuser saved;
+	Oid			types[] = {INT8OID, OIDOID, TEXTOID, TEXTOID};
+	Datum		values[4];
+
+	become_superuser(&saved);
+	values[0] = Int64GetDatum(table_id);
+	values[1] = ObjectIdGetDatum(RelationGetRelid(rel));
+	values[2] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(rel)));
+	values[3] = CStringGetTextDatum(RelationGetRelationName(rel));
+	run("INSERT INTO quorum.replicated_table (table_id, relid, schema_name, table_name) "
+		"VALUES ($1::int, $2, $3, $4)", 4, types, values, NULL, SPI_OK_INSERT);
+	become_oneself(&saved);
+	tables_forget_caches();
+	CommandCounterIncrement();
+}
+
+void
+designate_clear(uint32 table_id)
+{
+	AsSuperuser saved;
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(table_id)};
+
+	become_superuser(&saved);
+	run("UPDATE quorum.replicated_table SET relid = NULL, removed_at = now() WHERE table_id = $1::int",
+		1, types, values, NULL, SPI_OK_UPDATE);
+	become_oneself(&saved);
+	tables_forget_caches();
+	CommandCounterIncrement();
+}
+
+/* ---------- triggers ---------- */
+
+static char *
+qualified_name(Relation rel)
+{
+	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+									  RelationGetRelationName(rel));
+}
+
+static void
+execute_own(const char *sql)
+{
+	AsSuperuser saved;
+
+	become_superuser(&saved);
+	designate_in_progress = true;
+	ddl_depth++;
+	PG_TRY();
+	{
+		run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	}
+	PG_FINALLY();
+	{
+		designate_in_progress = false;
+		ddl_depth--;
+	}
+	PG_END_TRY();
+	become_oneself(&saved);
+}
+
+static void
+make_triggers(uint32 table_id, Relation rel)
+{
+	char	   *name = qualified_name(rel);
+
+	execute_own(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE ON %s "
+						 "FOR EACH ROW EXECUTE FUNCTION quorum.capture('%u')",
+						 CAPTURE_TRIGGER, name, table_id));
+	execute_own(psprintf("CREATE TRIGGER \"%s\" AFTER TRUNCATE ON %s "
+						 "FOR EACH STATEMENT EXECUTE FUNCTION quorum.capture_truncate()",
+						 CAPTURE_TRUNCATE_TRIGGER, name));
+	execute_own(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
+						 name, CAPTURE_TRIGGER, CAPTURE_TRUNCATE_TRIGGER));
+	CommandCounterIncrement();
+}
+
+static void
+drop_triggers(Relation rel)
+{
+	char	   *name = qualified_name(rel);
+
+	execute_own(psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRIGGER, name));
+	execute_own(psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRUNCATE_TRIGGER, name));
+	CommandCounterIncrement();
+}
+
+/* ---------- checks ---------- */
+
+static void
+check_permission(Oid relid)
+{
+	Oid			admin = get_role_oid("quorum_admin", true);
+
+	if (superuser())
+		return;
+	if (!compat_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
+	if (!OidIsValid(admin) || !has_privs_of_role(GetUserId(), admin))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to change which tables are replicated"),
+				 errhint("Besides owning the table one must be a member of role quorum_admin.")));
+}
+
+static void
+check_kind(Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+
+	if (IsCatalogRelation(rel) || IsToastRelation(rel) ||
+		tables_is_own_namespace(RelationGetNamespace(rel)))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("system table \"%s\" cannot be replicated", name)));
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", name),
+				 errhint("Only tables and partitioned tables can be replicated.")));
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a %s table and cannot be replicated", name,
+						rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP ? "temporary" : "unlogged"),
+				 errhint("Only permanent tables can be replicated.")));
+	if (rel->rd_rel->relispartition)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a partition", name),
+				 errhint("Add the partitioned table itself; its partitions come along.")));
+	if (tables_id_of(rel) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("table \"%s\" is replicated already", name)));
+}
+
+static void
+check_identity(Relation rel)
+{
+	if (!OidIsValid(tables_identity_index(rel)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" has no primary key and no usable replica identity",
+						RelationGetRelationName(rel)),
+				 errdetail("Its rows could not be told apart on the other servers."),
+				 errhint("Add a primary key that is not deferrable, or a unique index on columns that are NOT NULL and "
+						 "ALTER TABLE ... REPLICA IDENTITY USING INDEX.")));
+}
+
+/* Rows that refer to, or stand in, what is not replicated. */
+static void
+check_foreign_keys(Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, RelationGetFKeyList(rel))
+	{
+		ForeignKeyCacheInfo *key = lfirst(lc);
+
+		if (key->confrelid == RelationGetRelid(rel) || tables_id_of_oid(key->confrelid) != 0)
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" has a foreign key to table \"%s\", which is not replicated",
+						RelationGetRelationName(rel), get_rel_name(key->confrelid)),
+				 errdetail("Foreign key \"%s\" could not be kept on the other servers.",
+						   get_constraint_name(key->conoid)),
+				 errhint("Add table \"%s\" first.", get_rel_name(key->confrelid))));
+	}
+}
+
+static void
+check_here(void)
+{
+	node_require_member();
+	if (!session_in_quorum_database())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("only tables of database \"%s\" can be replicated", quorum_database),
+				 errhint("Connect to that database, or change quorum.database.")));
+}
+
+/* The foreign keys of replicated tables must stay within. */
+static void
+check_not_referenced(Relation rel)
+{
+	AsSuperuser saved;
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(rel))};
+	char	   *found;
+
+	become_superuser(&saved);
+	run("SELECT r.schema_name || '.' || r.table_name FROM pg_catalog.pg_constraint c "
+		"JOIN quorum.replicated_table r ON r.relid = c.conrelid "
+		"WHERE c.contype = 'f' AND c.confrelid = $1 AND c.conrelid <> $1 LIMIT 1",
+		1, types, values, NULL, SPI_OK_SELECT);
+	found = first_text();
+	if (found)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("replicated table \"%s\" has a foreign key to table \"%s\"",
+						found, RelationGetRelationName(rel)),
+				 errhint("Remove that table from the cluster first, or drop the foreign key.")));
+	become_oneself(&saved);
+}
+
+/* ---------- here ---------- */
+
+/*
+ * add_table(rel) - every row of rel, now and later, is the same on all members.
+ */
+Datum
+quorum_add_table(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	Relation	rel;
+	uint32		table_id;
+	char	   *definition;
+	StringInfoData statement;
+
+	check_here();
+	rel = relation_open(relid, ShareRowExclusiveLock);
+	check_kind(rel);
+	check_permission(relid);
+	check_identity(rel);
+	check_foreign_keys(rel);
+	mixed_replicated_change();
+
+	table_id = next_table_id();
+	definition = definition_of(relid);
+	make_triggers(table_id, rel);
+	register_table(table_id, rel);
+
+	initStringInfo(&statement);
+	appendStringInfo(&statement, "SELECT quorum._add_table(%u, %s, %s, %s)", table_id,
+					 quote_literal_cstr(get_namespace_name(RelationGetNamespace(rel))),
+					 quote_literal_cstr(RelationGetRelationName(rel)),
+					 quote_literal_cstr(definition));
+	keys_add_catalog();
+	keys_add_table_id(table_id, relid);
+	ddl_put_statement(statement.data);
+	capture_existing_rows(rel);
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+/*
+ * remove_table(rel) - rel is an ordinary table on each member, rows as they are.
+ */
+Datum
+quorum_remove_table(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	Relation	rel;
+	uint32		table_id;
+
+	check_here();
+	rel = relation_open(relid, ShareRowExclusiveLock);
+	table_id = tables_id_of(rel);
+	if (table_id == 0 || rel->rd_rel->relispartition)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a replicated table", RelationGetRelationName(rel)),
+				 errhint("quorum.tables lists them.")));
+	check_permission(relid);
+	check_not_referenced(rel);
+	mixed_replicated_change();
+
+	keys_add_catalog();
+	keys_add_table_id(table_id, relid);
+	ddl_put_statement(psprintf("SELECT quorum._remove_table(%u)", table_id));
+	drop_triggers(rel);
+	designate_clear(table_id);
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* ---------- on the other members, in the apply worker ---------- */
+
+static void
+require_applying(const char *function)
+{
+	if (!replication_is_applying())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("quorum.%s is part of the log and cannot be called", function),
+				 errhint("Use quorum.add_table or quorum.remove_table.")));
+}
+
+static void
+check_same_definition(Relation rel, const char *wanted)
+{
+	char	   *have = definition_of(RelationGetRelid(rel));
+
+	if (strcmp(have, wanted) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is defined differently on this server",
+						RelationGetRelationName(rel)),
+				 errdetail("Here: %s; in the cluster: %s.", have, wanted),
+				 errhint("Change the table on this server to that definition; applying goes on by itself.")));
+}
+
+static void
+check_empty(Relation rel)
+{
+	AsSuperuser saved;
+	bool		has_rows;
+
+	become_superuser(&saved);
+	run(psprintf("SELECT 1 FROM %s LIMIT 1", qualified_name(rel)),
+		0, NULL, NULL, NULL, SPI_OK_SELECT);
+	has_rows = SPI_processed > 0;
+	become_oneself(&saved);
+	if (has_rows)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has rows on this server", RelationGetRelationName(rel)),
+				 errdetail("Its rows come from the member where quorum.add_table was called; "
+						   "rows of two members are never merged."),
+				 errhint("Empty the table on this server; applying goes on by itself.")));
+}
+
+Datum
+quorum_do_add_table(PG_FUNCTION_ARGS)
+{
+	uint32		table_id = (uint32) PG_GETARG_INT32(0);
+	char	   *schema = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char	   *definition = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	Oid			namespace_id = get_namespace_oid(schema, true);
+	Oid			relid = OidIsValid(namespace_id) ? get_relname_relid(name, namespace_id) : InvalidOid;
+	Relation	rel;
+
+	require_applying("_add_table");
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist on this server", schema, name),
+				 errdetail("It became a replicated table of the cluster: %s.", definition),
+				 errhint("Create it, empty, with that definition; applying goes on by itself.")));
+	rel = relation_open(relid, ShareRowExclusiveLock);
+	check_kind(rel);
+	check_same_definition(rel, definition);
+	check_identity(rel);
+	check_empty(rel);
+	make_triggers(table_id, rel);
+	register_table(table_id, rel);
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+Datum
+quorum_do_remove_table(PG_FUNCTION_ARGS)
+{
+	uint32		table_id = (uint32) PG_GETARG_INT32(0);
+	Oid			relid;
+	Relation	rel;
+
+	require_applying("_remove_table");
+	relid = tables_oid_of(table_id);
+	rel = OidIsValid(relid) ? try_relation_open(relid, ShareRowExclusiveLock) : NULL;
+	if (rel)
+	{
+		drop_triggers(rel);
+		relation_close(rel, NoLock);
+	}
+	designate_clear(table_id);
+	PG_RETURN_VOID();
+}

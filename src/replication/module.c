@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * module.c
+ *		What pg_quorum.c calls of the replication layer (replication.h), put
+ *		together from the session side and the apply side.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/shmem.h"
+
+#include "replication/apply_internal.h"
+#include "replication/replication.h"
+#include "replication/session.h"
+#include "replication/stats.h"
+
+void
+replication_define_settings(void)
+{
+	session_define_settings();
+}
+
+Size
+replication_shmem_size(void)
+{
+	return add_size(stats_shmem_size(), conflict_shmem_size());
+}
+
+void
+replication_shmem_init(void)
+{
+	stats_shmem_init();
+	conflict_shmem_init();
+}
+
+/*
+ * Transaction callbacks run last registered first: commit.c's PRE_COMMIT arms
+ * the commit, and ordercommit.c's COMMIT, which passes the turn on, comes
+ * before the rest of the bookkeeping.
+ */
+void
+replication_install_hooks(void)
+{
+	session_install_hooks();
+	conflict_install();
+	ordercommit_install();
+}
