@@ -255,7 +255,7 @@ raft_recv_prevote(Raft *r, const RaftMsg *m)
 	RaftMsg		resp = {0};
 
 	/* nothing is promised by a pre-vote, so only the term and the log count */
-	if ((m->term <= r->hard.term &&
+	if (r->distrusted_until != 0 || (m->term <= r->hard.term &&
 		 (r->leader != RAFT_NONE || (r->hard.vote != RAFT_NONE && r->hard.vote != m->from))) ||
 		!up_to_date(r, m))
 	{
@@ -286,7 +286,12 @@ raft_recv_vote(Raft *r, const RaftMsg *m)
 	RaftMsg		resp = {0};
 
 	RAFT_ASSERT(m->term == r->hard.term);
-	if ((r->hard.vote != m->from && (r->hard.vote != RAFT_NONE || r->leader != RAFT_NONE)) ||
+
+	/*
+	 * With acknowledged entries lost, the own log is no measure of what may be
+	 * committed (P-32).
+	 */
+	if (r->distrusted_until != 0 || (r->hard.vote != m->from && (r->hard.vote != RAFT_NONE || r->leader != RAFT_NONE)) ||
 		!up_to_date(r, m))
 	{
 		raft_refuse_vote(r, m);

@@ -38,6 +38,7 @@ refuse(Raft *r, const RaftMsg *m)
 	resp.type = RAFT_MSG_APPEND_RESP;
 	resp.reject = true;
 	resp.index = m->index;
+	resp.transfer = r->distrusted_until != 0 && m->index > r->log.last_index;
 	resp.hint = raft_log_meet(&r->log, m->index, m->log_term, &resp.log_term);
 	raft_send(r, m->from, &resp, true);
 }
@@ -194,12 +195,24 @@ raft_recv_heartbeat(Raft *r, const RaftMsg *m)
 	 * The leader caps it by what this member acknowledged in this term. Not
 	 * here means lost since, on a disk that said it was safe.
 	 */
-	if (m->commit > r->log.last_index)
+	if (m->commit > r->log.last_index && r->distrusted_until == 0)
 	{
 		raft_fence(r);
 		return RAFT_FENCED;
 	}
-	raft_set_commit(r, m->commit);
+	if (m->commit > r->log.last_index)
+	{
+		/* known to be lost: have it sent again */
+		RaftMsg		lost = {0};
+
+		lost.type = RAFT_MSG_APPEND_RESP;
+		lost.reject = lost.transfer = true;
+		lost.index = m->commit;
+		lost.hint = r->log.last_index;
+		lost.log_term = raft_log_last_term(&r->log);
+		raft_send(r, m->from, &lost, true);
+	}
+	raft_set_commit(r, m->commit < r->log.last_index ? m->commit : r->log.last_index);
 
 	/* hint: for how long, from now, the leader relies on not being voted out */
 	if (m->hint > 0 && m->hint < (uint64_t) 3600 * 1000000 &&

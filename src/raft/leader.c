@@ -191,8 +191,12 @@ raft_recv_append_resp(Raft *r, const RaftMsg *m)
 		uint64_t	t;
 		uint64_t	meet = raft_log_meet(&r->log, m->hint, m->log_term, &t);
 
-		if (progress_rejected(p, m->index, meet))
-			r->dirty = true;
+		if (m->transfer && m->hint < p->match)
+			progress_lost(p, m->hint);
+		else if (!progress_rejected(p, m->index, meet))
+			return;
+		p->probe_sent = false;
+		r->dirty = true;
 		return;
 	}
 	if (m->index > r->log.last_index)

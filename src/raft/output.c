@@ -154,6 +154,11 @@ hand_out_commits(Raft *r, RaftOutput *out)
 		out->conf_committed = true;
 		r->saved_conf = r->confs.confs[0]->index;
 	}
+	if (r->distrusted_until != 0 && r->log.stable >= r->distrusted_until && !r->reset_unsynced)
+	{
+		r->distrusted_until = 0;
+		out->trusted = true;
+	}
 	if (r->install || last <= r->emitted)
 		return false;
 	out->commit_first = r->emitted + 1;

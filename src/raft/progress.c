@@ -129,6 +129,19 @@ progress_rejected(Progress *p, uint64_t rejected, uint64_t meet)
 	return true;
 }
 
+void
+progress_lost(Progress *p, uint64_t last)
+{
+	if (p->match <= last)
+		return;
+	p->match = last;
+	p->told_commit = 0;
+	p->caught_up = false;
+	p->state = PROGRESS_REPLICATE;
+	progress_to_probe(p);
+	RAFT_ASSERT(p->next == last + 1);
+}
+
 bool
 progress_window_full(const Progress *p, uint32_t max_messages, uint64_t max_bytes)
 {

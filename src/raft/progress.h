@@ -80,6 +80,12 @@ extern bool progress_acked(Progress *p, uint64_t index);
  */
 extern bool progress_rejected(Progress *p, uint64_t rejected, uint64_t meet);
 
+/*
+ * The peer's disk lost what it had acknowledged above `last`. The one way in
+ * which match goes back: less is always safe to believe.
+ */
+extern void progress_lost(Progress *p, uint64_t last);
+
 extern bool progress_window_full(const Progress *p, uint32_t max_messages, uint64_t max_bytes);
 /* Entries up to last, of this size, were sent (REPLICATE). */
 extern void progress_sent(Progress *p, uint64_t last, uint64_t bytes);

@@ -76,6 +76,7 @@ load_disk(Raft *r, const RaftDisk *disk)
 {
 	RaftStatus	status = raft_log_init(&r->log, disk);
 	uint64_t	last = 0;
+	uint64_t	applied = disk->applied;
 
 	if (status != RAFT_OK)
 		return status;
@@ -86,8 +87,9 @@ load_disk(Raft *r, const RaftDisk *disk)
 	 * Never a crash on what the disk says (etcd's panics made wiped disks into
 	 * crash loops): a typed result that keeps this member out.
 	 */
-	if (disk->hard.commit > disk->last_index || disk->applied > disk->last_index ||
-		!raft_conf_valid(&disk->conf))
+	if (disk->hard.commit > disk->last_index || !raft_conf_valid(&disk->conf) ||
+		disk->distrusted_until > RAFT_LIMIT ||
+		(disk->applied > disk->last_index && disk->applied > disk->distrusted_until))
 		return RAFT_FENCED;
 
 	if (!raft_confs_init(&r->confs, &disk->conf) ||
@@ -131,11 +133,14 @@ load_disk(Raft *r, const RaftDisk *disk)
 		r->hard.commit = disk->conf.index;
 	if (r->hard.commit < disk->first_index - 1)
 		r->hard.commit = disk->first_index - 1;
-	if (r->hard.commit < disk->applied)
-		r->hard.commit = disk->applied;
+	if (applied > disk->last_index)
+		applied = disk->last_index; /* the rest was lost; it comes again */
+	if (r->hard.commit < applied)
+		r->hard.commit = applied;
 	r->emitted = disk->first_index - 1;
-	if (r->emitted < disk->applied)
-		r->emitted = disk->applied;
+	if (r->emitted < applied)
+		r->emitted = applied;
+	r->distrusted_until = disk->distrusted_until;
 	r->saved_conf = disk->conf.index;
 	raft_confs_commit(&r->confs, r->hard.commit);
 	return RAFT_OK;
@@ -675,9 +680,15 @@ raft_is_fenced(const Raft *r)
 }
 
 bool
+raft_is_recovering(const Raft *r)
+{
+	return r->distrusted_until != 0;
+}
+
+bool
 raft_is_promotable(const Raft *r)
 {
-	if (r->fenced || r->foreign || r->install || raft_stalled(r))
+	if (r->fenced || r->foreign || r->install || r->distrusted_until != 0 || raft_stalled(r))
 		return false;
 
 	/*

@@ -150,7 +150,8 @@ typedef struct RaftMsg
 {
 	uint8_t		type;
 	bool		reject;
-	bool		transfer;		/* VOTE: leadership transfer, ignores stickiness */
+	bool		transfer;		/* VOTE: leadership transfer, ignores stickiness; APPEND_RESP:
+								 * entries acknowledged before are lost, hint is the last */
 	uint32_t	from;
 	uint32_t	to;
 	uint64_t	term;
@@ -225,6 +226,13 @@ typedef struct RaftDisk
 								 * conf.index, ascending; .index set to the entry's index */
 	size_t		nconfs;
 	uint64_t	applied;		/* 0: commit_first starts at first_index; else behind this */
+
+	/*
+	 * 0, or: entries up to here were acknowledged once, and the disk has lost
+	 * some (rlog_salvage). Until they are here again the member takes part
+	 * without voting or campaigning; RaftOutput.trusted says when that ends.
+	 */
+	uint64_t	distrusted_until;
 } RaftDisk;
 
 typedef enum RaftRole
@@ -290,6 +298,7 @@ typedef struct RaftOutput
 	size_t		nreads;
 	bool		role_changed;	/* role, leader or term */
 	bool		conf_changed;	/* raft_conf() is another one */
+	bool		trusted;		/* what RaftDisk.distrusted_until missed is here and durable */
 	bool		conf_committed; /* raft_committed_conf() is another one and durable: save it */
 
 	/*
@@ -391,6 +400,7 @@ extern uint64_t raft_term_at(const Raft *r, uint64_t index);	/* 0: not known */
 extern const RaftConf *raft_conf(const Raft *r);	/* in force */
 extern const RaftConf *raft_committed_conf(const Raft *r);
 extern bool raft_is_fenced(const Raft *r);
+extern bool raft_is_recovering(const Raft *r);	/* distrusted_until is not reached yet */
 extern bool raft_has_quorum(const Raft *r, int64_t now_us);	/* leader: heard a majority lately; else: knows a leader */
 extern bool raft_is_promotable(const Raft *r);
 /* Leader with lease_reads: does its lease hold? To be asked again after a read that used it. */

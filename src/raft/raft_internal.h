@@ -86,6 +86,7 @@ struct Raft
 	uint32_t	leader;
 	bool		fenced;
 	bool		foreign;		/* our id belongs to another instance */
+	uint64_t	distrusted_until;	/* recovering what the disk lost; 0: no */
 
 	RaftLog		log;
 	uint64_t	emitted;		/* committed and durable up to here was handed out */
