@@ -105,7 +105,6 @@ apply_shmem_init(void)
 	pg_atomic_init_u32(&apply_shared->announced, 0);
 	pg_atomic_init_u32(&apply_shared->failed_starts, 0);
 	pg_atomic_init_u32(&apply_shared->gate_open, 0);
-	pg_atomic_init_u32(&apply_shared->barrier_taken, 0);
 	pg_atomic_init_u64(&apply_shared->barrier_index, 0);
 	ConditionVariableInit(&apply_shared->gate_cv);
 }

@@ -9,7 +9,10 @@
  *	apply_ddl.c		TRUNCATE and statements
  *	ordercommit.c	the commit of an entry, here and in sessions
  *	conflict.c		sessions that stand in the applier's way
- *	sequences.c		sequences of replicated tables
+ *	conflict_hooks.c	what they tell their clients
+ *	sequences.c		sequences of replicated tables: their values
+ *	sequences_gate.c	and when they are put right
+ *	ops.c			what the Raft worker calls
  *
  *-------------------------------------------------------------------------
  */
@@ -33,15 +36,14 @@
 
 /*
  * Made zero at the server's start, crash restarts included. Written by the
- * apply worker, but for barrier_index and barrier_taken, which sessions that
- * wait for the gate set (sequences.c); all of it atomic, no lock.
+ * apply worker, but for barrier_index, which sessions that wait for the gate
+ * set, once (sequences_gate.c); all of it atomic, no lock.
  */
 typedef struct ApplyShared
 {
 	pg_atomic_uint32 announced; /* node_apply_ready() was called in this life */
 	pg_atomic_uint32 failed_starts; /* in a row; paces the next one */
 	pg_atomic_uint32 gate_open; /* owned sequences are past every replayed key */
-	pg_atomic_uint32 barrier_taken; /* procno + 1 of who proposes the barrier */
 	pg_atomic_uint64 barrier_index; /* open the gate once this is applied */
 	ConditionVariable gate_cv;
 } ApplyShared;
@@ -67,7 +69,7 @@ extern void conflict_install(void);
 /* NodeOps.apply_watch */
 extern void conflict_apply_watch(int apply_pid, uint64 index, int64 busy_us);
 
-/* ---------- sequences.c ---------- */
+/* ---------- sequences_gate.c ---------- */
 
 extern void sequences_install(void);
 

@@ -24,7 +24,8 @@ replication_define_settings(void)
 Size
 replication_shmem_size(void)
 {
-	return add_size(stats_shmem_size(), conflict_shmem_size());
+	return add_size(stats_shmem_size(),
+					add_size(conflict_shmem_size(), apply_shmem_size()));
 }
 
 void
@@ -32,6 +33,7 @@ replication_shmem_init(void)
 {
 	stats_shmem_init();
 	conflict_shmem_init();
+	apply_shmem_init();
 }
 
 /*
@@ -43,6 +45,7 @@ void
 replication_install_hooks(void)
 {
 	session_install_hooks();
+	sequences_install();
 	conflict_install();
 	ordercommit_install();
 }

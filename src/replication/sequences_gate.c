@@ -1,0 +1,290 @@
+/*-------------------------------------------------------------------------
+ *
+ * sequences_gate.c
+ *		When owned sequences are put right (sequences.c says why and how).
+ *
+ *	- after a start: the gate, before the first insert into a replicated table;
+ *	- after setval(): at the end of the statement that called it;
+ *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
+ *	  like: at the end of the statement. INCREMENT and CYCLE are refused.
+ *
+ * While the gate is open all of this costs one look at shared memory for each
+ * statement.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_proc.h"
+#include "commands/defrem.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "parser/parsetree.h"
+#include "storage/proc.h"
+#include "tcop/utility.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "node/node.h"
+#include "replication/apply_internal.h"
+#include "replication/sequences.h"
+#include "replication/sequences_internal.h"
+#include "replication/session.h"
+#include "replication/tables.h"
+#include "replication/writeset.h"
+
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static ExecutorRun_hook_type prev_executor_run = NULL;
+static ProcessUtility_hook_type prev_process_utility = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+static int	nesting = 0;
+static bool setval_called = false;
+
+/* ---------- the gate: sessions ---------- */
+
+static inline bool
+gate_is_open(void)
+{
+	return apply_shared == NULL || pg_atomic_read_u32(&apply_shared->gate_open) != 0;
+}
+
+/* An entry without content; where it stands is the barrier. */
+static void
+propose_barrier(void)
+{
+	uint8		payload[WS_HEADER_SIZE] = {WS_VERSION, WS_KIND_TRANSACTION};
+	NodePart	part = {payload, sizeof(payload)};
+	NodeAnswer	answer;
+	uint64		none = 0;
+
+	memset(&answer, 0, sizeof(answer));
+	(void) node_propose(node_next_token(), &part, 1, conflict_is_doomed, &answer);
+	if (answer.verdict == NODE_COMMITTED)
+	{
+		(void) pg_atomic_compare_exchange_u64(&apply_shared->barrier_index, &none, answer.index);
+		node_turn_abandon();
+		return;
+	}
+	node_turn_abandon();
+	CHECK_FOR_INTERRUPTS();
+	if (answer.verdict == NODE_DOOMED)
+		conflict_report_doomed();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the cluster has no quorum"),
+			 errdetail("After a start this server has to hear from it before it takes rows for replicated tables."),
+			 errhint("Nothing was changed. Retry when quorum.status shows has_quorum.")));
+}
+
+static void
+wait_for_gate(void)
+{
+	if (gate_is_open() || replication_is_applying())
+		return;
+	node_require_member();
+	if (pg_atomic_read_u64(&apply_shared->barrier_index) == 0)
+		propose_barrier();
+	ConditionVariablePrepareToSleep(&apply_shared->gate_cv);
+	while (!gate_is_open())
+		ConditionVariableSleep(&apply_shared->gate_cv, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+static void
+check_relation(Oid relid)
+{
+	if (OidIsValid(relid) && tables_id_of_oid(relid) != 0)
+		wait_for_gate();
+}
+
+static void
+check_plan(PlannedStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->resultRelations)
+		check_relation(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
+}
+
+/* ---------- the gate: apply worker ---------- */
+
+bool
+sequences_gate_due(void)
+{
+	uint64		barrier;
+
+	if (gate_is_open())
+		return false;
+	barrier = pg_atomic_read_u64(&apply_shared->barrier_index);
+	return barrier != 0 && node_applied_index() >= barrier;
+}
+
+void
+sequences_open_gate(void)
+{
+	node_apply_busy(node_applied_index());
+	StartTransactionCommand();
+	sequences_fix_all(true);
+	CommitTransactionCommand();
+	node_apply_busy(0);
+	pg_atomic_write_u32(&apply_shared->gate_open, 1);
+	ConditionVariableBroadcast(&apply_shared->gate_cv);
+}
+
+/* ---------- setval() ---------- */
+
+static void
+object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, class_id, object_id, sub_id, arg);
+	if (access == OAT_FUNCTION_EXECUTE &&
+		(object_id == F_SETVAL_REGCLASS_INT8 || object_id == F_SETVAL_REGCLASS_INT8_BOOL))
+		setval_called = true;
+}
+
+/* At the end of the outermost statement. */
+static void
+after_statement(void)
+{
+	if (!setval_called || nesting > 0)
+		return;
+	setval_called = false;
+	if (!replication_is_applying() && node_is_member() && node_slot() >= 0 &&
+		IsTransactionState() && session_in_quorum_database())
+		sequences_fix_all(false);
+}
+
+/* ---------- ALTER SEQUENCE ---------- */
+
+static void
+check_alter(const AlterSeqStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "increment") == 0 ||
+			(strcmp(option->defname, "cycle") == 0 && option->arg && defGetBoolean(option)))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot change INCREMENT or CYCLE of sequence \"%s\"", stmt->sequence->relname),
+					 errdetail("It belongs to a replicated table: each member hands out every %dth value.",
+							   quorum_sequence_stride),
+					 errhint("Take the table out of the cluster first, with quorum.remove_table.")));
+	}
+}
+
+static Oid
+altered_sequence(Node *stmt)
+{
+	Oid			seq;
+
+	if (!IsA(stmt, AlterSeqStmt) || !node_is_member() || !session_in_quorum_database())
+		return InvalidOid;
+	seq = RangeVarGetRelid(castNode(AlterSeqStmt, stmt)->sequence, NoLock, true);
+	return sequences_is_ours(seq) ? seq : InvalidOid;
+}
+
+/* ---------- hooks ---------- */
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	if (!gate_is_open() && query->plannedstmt->resultRelations != NIL &&
+		!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && node_is_member())
+		check_plan(query->plannedstmt);
+	if (prev_executor_start)
+		prev_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+static void
+executor_run(QueryDesc *query, ScanDirection direction, uint64 count COMPAT_EXECUTE_ONCE_PARAM)
+{
+	nesting++;
+	PG_TRY();
+	{
+		if (prev_executor_run)
+			prev_executor_run(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
+		else
+			standard_ExecutorRun(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
+	}
+	PG_FINALLY();
+	{
+		nesting--;
+	}
+	PG_END_TRY();
+	after_statement();
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	volatile Oid seq = InvalidOid;
+
+	if (IsA(stmt, CopyStmt) && !gate_is_open() && node_is_member() &&
+		castNode(CopyStmt, stmt)->is_from && castNode(CopyStmt, stmt)->relation)
+		check_relation(RangeVarGetRelid(castNode(CopyStmt, stmt)->relation, NoLock, true));
+	else if (IsA(stmt, AlterSeqStmt))
+	{
+		seq = altered_sequence(stmt);
+		if (OidIsValid(seq))
+			check_alter(castNode(AlterSeqStmt, stmt));
+	}
+
+	nesting++;
+	PG_TRY();
+	{
+		if (prev_process_utility)
+			prev_process_utility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
+		else
+			standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		nesting--;
+	}
+	PG_END_TRY();
+
+	if (OidIsValid(seq))
+	{
+		Oid			table;
+		int32		column;
+
+		CommandCounterIncrement();
+		if (get_rel_relkind(seq) == RELKIND_SEQUENCE && sequences_is_ours(seq) &&
+			(sequenceIsOwned(seq, DEPENDENCY_AUTO, &table, &column) ||
+			 sequenceIsOwned(seq, DEPENDENCY_INTERNAL, &table, &column)))
+			sequences_adopt(table);
+	}
+	/* a procedure may have ended the transaction that we began in */
+	if (!IsA(stmt, TransactionStmt))
+		after_statement();
+}
+
+void
+sequences_install(void)
+{
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	prev_object_access = object_access_hook;
+	object_access_hook = object_access;
+}
