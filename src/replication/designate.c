@@ -48,6 +48,7 @@
 #include "replication/designate.h"
 #include "replication/keys_internal.h"
 #include "replication/replication.h"
+#include "replication/sequences.h"
 #include "replication/session.h"
 #include "replication/tables.h"
 
@@ -376,6 +377,7 @@ quorum_add_table(PG_FUNCTION_ARGS)
 	definition = definition_of(relid);
 	make_triggers(table_id, rel);
 	register_table(table_id, rel);
+	sequences_adopt(relid);
 
 	initStringInfo(&statement);
 	appendStringInfo(&statement, "SELECT quorum._add_table(%u, %s, %s, %s)", table_id,
@@ -416,6 +418,7 @@ quorum_remove_table(PG_FUNCTION_ARGS)
 	keys_add_table_id(table_id, relid);
 	ddl_put_statement(psprintf("SELECT quorum._remove_table(%u)", table_id));
 	drop_triggers(rel);
+	sequences_release(relid);
 	designate_clear(table_id);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
@@ -492,6 +495,7 @@ quorum_do_add_table(PG_FUNCTION_ARGS)
 	check_empty(rel);
 	make_triggers(table_id, rel);
 	register_table(table_id, rel);
+	sequences_adopt(relid);
 	relation_close(rel, NoLock);
 	PG_RETURN_VOID();
 }
@@ -509,6 +513,7 @@ quorum_do_remove_table(PG_FUNCTION_ARGS)
 	if (rel)
 	{
 		drop_triggers(rel);
+		sequences_release(relid);
 		relation_close(rel, NoLock);
 	}
 	designate_clear(table_id);
