@@ -116,7 +116,7 @@ raft_become_leader(Raft *r)
 	r->npeers = 0;
 	r->uncommitted_bytes = 0;
 	r->transferee = RAFT_NONE;
-	r->timeout_now_to = RAFT_NONE;
+	r->order_lost = false;
 	r->confirmed_round = r->round;
 	r->term_start = r->log.last_index + 1;
 	r->heartbeat_deadline_us = r->now_us;
@@ -141,7 +141,6 @@ raft_leave_leader(Raft *r)
 	r->npeers = 0;
 	r->uncommitted_bytes = 0;
 	r->transferee = RAFT_NONE;
-	r->timeout_now_to = RAFT_NONE;
 	r->dirty = false;
 }
 
@@ -319,7 +318,7 @@ void
 raft_abort_transfer(Raft *r)
 {
 	RaftEntry	noop = {0};
-	bool		sent = r->timeout_now_to != RAFT_NONE && r->timeout_now_sent;
+	bool		sent = r->timeout_now_sent;
 
 	r->transferee = RAFT_NONE;
 	r->timeout_now_sent = false;

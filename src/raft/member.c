@@ -22,6 +22,7 @@ raft_rebuild_peers(Raft *r)
 	Progress	peers[RAFT_MAX_MEMBERS];
 	bool		ring_taken[RAFT_MAX_MEMBERS] = {false};
 	uint32_t	n = 0;
+	uint32_t	ndeparting = 0;
 	uint32_t	free_ring = 0;
 
 	for (uint32_t i = 0; i < r->npeers; i++)
@@ -34,12 +35,15 @@ raft_rebuild_peers(Raft *r)
 		peers[n].departing = false;
 		n++;
 	}
-	for (uint32_t i = 0; i < r->npeers && n + 1 < RAFT_MAX_MEMBERS; i++)
+	for (uint32_t i = 0; i < r->npeers; i++)
 	{
 		if (raft_conf_find(conf, r->peers[i].id) != NULL)
 			continue;
-		if (n + conf->nmembers >= RAFT_MAX_MEMBERS)
-			break;
+		if (ndeparting + conf->nmembers >= RAFT_MAX_MEMBERS)
+		{
+			r->order_lost |= raft_order_open(&r->peers[i]);
+			continue;
+		}
 		peers[n] = r->peers[i];
 		if (!peers[n].departing)
 		{
@@ -48,6 +52,7 @@ raft_rebuild_peers(Raft *r)
 			peers[n].departing_until_us = r->now_us + 10 * r->cfg.election_timeout_us;
 			peers[n].departing_grace = 0;
 		}
+		ndeparting++;
 		n++;
 	}
 	for (uint32_t i = 0; i < n; i++)

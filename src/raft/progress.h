@@ -52,6 +52,9 @@ typedef struct Progress
 	uint64_t	snapshot_index;
 	bool		snapshot_sent;
 
+	/* last index named by TIMEOUT_NOWs to it, void once match is above; 0: none */
+	uint64_t	order_index;
+
 	/* removed member that has not learned it yet */
 	bool		departing;
 	uint64_t	departing_index;
@@ -71,6 +74,13 @@ extern void progress_init(Progress *p, uint32_t id, uint64_t next, int64_t now_u
 extern void progress_to_probe(Progress *p);
 extern void progress_to_replicate(Progress *p);
 extern void progress_to_snapshot(Progress *p, uint64_t index);
+
+/* May a TIMEOUT_NOW that was sent to it still make it campaign? */
+static inline bool
+raft_order_open(const Progress *p)
+{
+	return p->order_index != 0 && p->match <= p->order_index;
+}
 
 /* Acknowledged up to index. True when that is news. */
 extern bool progress_acked(Progress *p, uint64_t index);

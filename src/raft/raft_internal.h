@@ -129,8 +129,8 @@ struct Raft
 	uint32_t	transferee;
 	int64_t		transfer_deadline_us;
 	bool		timeout_now_sent;	/* for the current transfer */
-	uint32_t	timeout_now_to; /* leases: a TIMEOUT_NOW that may still act */
 	uint64_t	timeout_now_index;
+	bool		order_lost;		/* leases: one that may act went to a peer not followed any more */
 	uint64_t	round;			/* newest heartbeat round; never goes back */
 	uint64_t	confirmed_round;
 	int64_t		round_start_us[RAFT_ROUNDS];

@@ -18,7 +18,7 @@
  * has promised to vote nobody else in for an election timeout that began after
  * t. So with a quorum of such answers the leader may serve reads until t + T less
  * clock drift (P-42). A TIMEOUT_NOW breaks promises, so the lease is off from
- * then on until its target has an entry that makes it void (P-41).
+ * then on until every target has an entry that makes it void (P-41).
  *
  *-------------------------------------------------------------------------
  */
@@ -141,13 +141,11 @@ raft_lease_valid(const Raft *r, int64_t now_us)
 
 	if (!r->cfg.lease_reads || r->role != RAFT_LEADER || r->hard.commit < r->term_start)
 		return false;
-	if (r->timeout_now_to != RAFT_NONE)
-	{
-		const Progress *p = raft_peer_const(r, r->timeout_now_to);
-
-		if (p == NULL || p->match <= r->timeout_now_index)
+	if (r->order_lost)
+		return false;
+	for (uint32_t i = 0; i < r->npeers; i++)
+		if (raft_order_open(&r->peers[i]))
 			return false;
-	}
 	if (!raft_other_voters(r))
 		return true;
 	round = raft_quorum_value(raft_active(r), round_of, r);

@@ -268,7 +268,10 @@ raft_broadcast_heartbeat(Raft *r)
 		Progress   *p = &r->peers[kept];
 
 		if (departed(r, &r->peers[i]))
+		{
+			r->order_lost |= raft_order_open(&r->peers[i]);
 			continue;
+		}
 		if (kept != i)
 			*p = r->peers[i];
 		kept++;
@@ -300,13 +303,15 @@ bool
 raft_send_timeout_now(Raft *r, uint32_t to)
 {
 	RaftMsg		m = {0};
+	Progress   *p = raft_peer(r, to);
 
 	m.type = RAFT_MSG_TIMEOUT_NOW;
 	m.index = r->log.last_index;
 	m.log_term = raft_log_last_term(&r->log);
 	r->timeout_now_sent = true;
-	r->timeout_now_to = to;
 	r->timeout_now_index = m.index;
+	if (p != NULL)
+		p->order_index = m.index;
 	raft_send(r, to, &m, false);
 	return true;
 }
