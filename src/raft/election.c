@@ -38,8 +38,9 @@ raft_leader_is_alive(const Raft *r)
 		return true;
 	if (r->leader == RAFT_NONE)
 		return false;
-	return r->role == RAFT_LEADER ||
-		r->now_us - r->leader_contact_us < r->cfg.election_timeout_us;
+	if (r->role == RAFT_LEADER)
+		return r->now_us - raft_quorum_contact(r) <= r->cfg.election_timeout_us;
+	return r->now_us - r->leader_contact_us < r->cfg.election_timeout_us;
 }
 
 /* ---------- counting ---------- */
