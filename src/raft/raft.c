@@ -211,6 +211,11 @@ raft_set_config(Raft *r, const RaftConfig *config)
 	/* who we are does not change, windows do not grow above their memory */
 	c.id = r->cfg.id;
 	memcpy(c.instance, r->cfg.instance, RAFT_INSTANCE_LEN);
+
+	/* answers to earlier rounds promised what was asked for then */
+	if (c.lease_reads != r->cfg.lease_reads ||
+		c.election_timeout_us != r->cfg.election_timeout_us)
+		r->lease_floor = r->round;
 	set_config(r, &c);
 	r->dirty = true;
 }

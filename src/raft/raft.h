@@ -193,7 +193,8 @@ typedef struct RaftConfig
 	uint64_t	max_uncommitted_bytes;
 	uint64_t	cache_bytes;	/* recent entries kept in memory */
 	uint32_t	max_apply_entries;
-	bool		lease_reads;	/* reads on the leader without a round while its lease holds */
+	bool		lease_reads;	/* reads on the leader without a round while its lease holds;
+								 * the same on all members (a restart waits a lease out) */
 	int64_t		lease_drift_us; /* taken off the lease: how far clock rates may differ over it */
 } RaftConfig;
 

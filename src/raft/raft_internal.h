@@ -133,6 +133,7 @@ struct Raft
 	bool		order_lost;		/* leases: one that may act went to a peer not followed any more */
 	uint64_t	round;			/* newest heartbeat round; never goes back */
 	uint64_t	confirmed_round;
+	uint64_t	lease_floor;	/* rounds up to here give no lease */
 	int64_t		round_start_us[RAFT_ROUNDS];
 
 	/* reads */

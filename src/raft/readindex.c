@@ -149,7 +149,7 @@ raft_lease_valid(const Raft *r, int64_t now_us)
 	if (!raft_other_voters(r))
 		return true;
 	round = raft_quorum_value(raft_active(r), round_of, r);
-	if (round == 0 || round > r->round || r->round - round >= RAFT_ROUNDS)
+	if (round <= r->lease_floor || round > r->round || r->round - round >= RAFT_ROUNDS)
 		return false;
 	until = r->round_start_us[round % RAFT_ROUNDS] + r->cfg.election_timeout_us -
 		r->cfg.lease_drift_us;
