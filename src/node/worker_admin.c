@@ -581,6 +581,11 @@ step(Worker *w, AdminOp *op)
 		if (op->origin != ADMIN_FROM_MEMBER && op->asked_term != 0)
 		{
 			/* it was for another leader to do; now it is for us */
+			if (op->kind == ADMIN_TRANSFER && op->name[0] == '\0')
+			{
+				finish(w, op, 0, "%s", "");	/* done: we are the one */
+				return;
+			}
 			op->asked_term = 0;
 			op->target = 0;
 		}
