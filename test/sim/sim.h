@@ -65,13 +65,15 @@ typedef enum SimChangeKind
 {
 	SIM_CHANGE_TRUNCATE,
 	SIM_CHANGE_APPEND,
-	SIM_CHANGE_HARD
+	SIM_CHANGE_HARD,
+	SIM_CHANGE_RESET			/* whole log dropped; goes on behind index */
 } SimChangeKind;
 
 typedef struct SimChange
 {
 	SimChangeKind kind;
-	uint64_t	index;			/* truncate from; append: index */
+	uint64_t	index;			/* truncate from; append: index; reset: base */
+	uint64_t	term;			/* reset: of the base */
 	SimEntry	entry;
 	RaftHardState hard;
 } SimChange;
@@ -118,7 +120,11 @@ typedef enum SimEventKind
 	SIM_EV_CLIENT,
 	SIM_EV_FAULT,
 	SIM_EV_OPERATOR,
-	SIM_EV_PEER				/* a connection dropped or came up */
+	SIM_EV_PEER,				/* a connection dropped or came up */
+	SIM_EV_FORWARD,				/* bytes between drivers, not for the core */
+	SIM_EV_APPLY,				/* the database commits what is published */
+	SIM_EV_LOAD,				/* entries for a peer were read from the files */
+	SIM_EV_INSTALL				/* an image has arrived */
 } SimEventKind;
 
 typedef struct SimEvent
@@ -178,8 +184,11 @@ typedef struct SimOptions
 	uint32_t	payload_max;
 	int64_t		operator_gap_us;
 	uint64_t	keep_entries;	/* log kept behind the applied index */
+	int64_t		apply_max_us;	/* how far the database may lag */
+	int32_t		drift_ppm;		/* clock rates differ by up to this, each way */
 	bool		membership;		/* the operator changes the configuration */
 	bool		compaction;
+	bool		lease_reads;
 } SimOptions;
 
 enum
@@ -215,34 +224,46 @@ typedef struct SimLink
 	int64_t		last_arrival_us;	/* for ordered links */
 } SimLink;
 
-/* ---------- a machine and the member that runs on it (sim_node.c) ---------- */
+/* ---------- a machine and the member that runs on it ---------- */
 
-/* Messages and completions that wait for one round of I/O. */
+/* What waits for one round of I/O. */
 typedef struct SimBatch
 {
 	RaftMsg    *msgs;
 	size_t		nmsgs;
 	size_t		msgs_capacity;
-	struct
-	{
-		uint64_t	term;
-		uint64_t	index;
-	}		   *done;
-	size_t		ndone;
-	size_t		done_capacity;
+	bool		wanted;			/* there is something to wait for */
+	bool		done_wanted;
+	uint64_t	done_term;
+	uint64_t	done_index;
 	SimChanges	changes;
-	uint64_t	conf_applied;	/* truncating the log below it is fine */
+	uint64_t	conf_index;		/* of the configuration that is saved with it */
 } SimBatch;
 
+/* A proposal that came in here and that a client waits for. */
 typedef struct SimProposal
 {
 	RaftToken	token;
-	int			client;			/* who waits for it here; -1: a forwarded one */
-	uint32_t	origin;			/* member that forwarded it */
-	int64_t		deadline_us;
+	int			client;
 } SimProposal;
 
-#define SIM_MAX_PROPOSALS 256
+#define SIM_MAX_PROPOSALS 64
+
+/* What a restart of the database finds: one transactionally stored row. */
+typedef struct SimRow
+{
+	uint64_t	index;
+	uint64_t	term;
+	uint64_t	chain;			/* hash of all entries up to index */
+	uint64_t	conf_index;		/* newest configuration at or below index */
+} SimRow;
+
+typedef enum SimDamage
+{
+	SIM_SOUND = 0,
+	SIM_ROTTEN,					/* acknowledged bytes flipped: must be noticed */
+	SIM_MISDIRECTED				/* a write went astray: must not be acted upon */
+} SimDamage;
 
 struct SimNode
 {
@@ -253,42 +274,46 @@ struct SimNode
 	SimDisk		disk;
 	RlogEnv		env;
 	uint64_t	incarnation;	/* counts process starts */
+	int64_t		clock_offset_us;
+	int32_t		clock_ppm;
 
 	/* the process; all gone at a crash */
 	bool		up;
 	bool		dying;			/* crashed between two effects: unwind */
-	bool		dying_power;	/* ... by a power cut */
 	int64_t		crash_after;	/* effects left to live; < 0: no plan */
-	bool		draining;
 	Raft	   *raft;
 	Rlog	   *log;
-	RlogReader *reader;
+	RlogReader *load_reader;
+	RlogReader *apply_reader;
 	RlogIo	   *io;
-	int			io_fd_errors;
 	SimBatch	next;			/* since the last rlog_io_begin */
 	SimBatch	flying;			/* with the RlogIo that is out */
 	uint64_t	published;		/* committed and durable here, may be applied */
+	uint64_t	conf_saved;		/* index of the configuration known to be durable */
 	int64_t		wake_at_us;
+	bool		apply_planned;
+	bool		installing;		/* an image is on its way */
+	uint64_t	install_index;	/* wanted by the core, at least; 0: none */
 	SimProposal proposals[SIM_MAX_PROPOSALS];
 	int			nproposals;
-	bool		fenced;			/* refuses to run, needs replacement */
-	bool		log_full;
 
-	/* the process as it sees its entries: also what the oracle compares with */
+	/* what was handed to the log, and what it said is durable */
 	SimShadow	appended;
 	SimShadow	durable;
+	SimChanges	unsettled;		/* under way when the process ended */
 	RaftHardState durable_hard;
 	RaftHardState hard;			/* last handed to the log */
-	uint64_t	damage_at;		/* what was injected below: see sim_faults.c */
-	bool		damaged;		/* rot or misdirected: restart may refuse */
-	bool		lost;			/* data gone; waits to be replaced */
+	SimDamage	damage;
+	bool		lost;			/* cannot go on; waits to be removed and replaced */
+	bool		impostor;		/* came back with an empty disk under its old id */
 
-	/* the database: transactions up to applied are committed, up to
-	 * flushed survive a crash */
-	uint64_t	applied;
-	uint64_t	applied_chain;
-	uint64_t	flushed;
-	uint64_t	flushed_chain;
+	/* what a member that lost its disk had acknowledged (the oracle's memory) */
+	SimShadow	ghost;
+	uint32_t	ghost_id;
+
+	/* the database: committed up to applied, on its disk up to flushed */
+	SimRow		applied;
+	SimRow		flushed;
 
 	/* weather */
 	int64_t		paused_until_us;
@@ -300,8 +325,7 @@ struct SimNode
 	RaftRole	seen_role;
 	uint64_t	seen_term;
 	uint64_t	seen_commit;
-	RaftConf	seen_conf;
-	bool		seen_conf_valid;
+	uint64_t	seen_match[SIM_MAX_IDS];
 };
 
 /* ---------- oracle (sim_oracle.c) ---------- */
@@ -309,6 +333,7 @@ struct SimNode
 typedef struct SimCommitted
 {
 	uint64_t	term;
+	uint64_t	by_term;		/* of the leader that committed it */
 	uint64_t	hash;
 	uint64_t	chain;			/* of the state machine after it */
 	RaftToken	token;
@@ -328,7 +353,7 @@ typedef struct SimLeader
 {
 	uint64_t	term;
 	uint32_t	id;
-	uint64_t	incarnation;
+	uint8_t		instance[RAFT_INSTANCE_LEN];
 } SimLeader;
 
 typedef struct SimSeen			/* every entry ever appended, by (index, term) */
@@ -366,8 +391,8 @@ typedef struct SimClient
 	uint32_t	payload;
 	uint64_t	number;			/* of its operations so far */
 	int64_t		asked_us;		/* of the current attempt */
-	int64_t		began_us;
 	uint64_t	acknowledged;	/* operations */
+	uint64_t	wanted;			/* liveness phase: operations still to do */
 } SimClient;
 
 typedef struct SimRead
@@ -405,8 +430,10 @@ typedef struct SimStats
 	uint64_t	reads_failed;
 	uint64_t	conf_changes;
 	uint64_t	replaced;
+	uint64_t	impostors;
 	uint64_t	transfers;
 	uint64_t	compactions;
+	uint64_t	images;
 	uint64_t	loads;
 	uint64_t	syncs;
 	uint64_t	checks;
@@ -429,26 +456,21 @@ struct SimWorld
 	SimQueue	queue;
 	int64_t		now_us;
 	SimPhase	phase;
-	int64_t		liveness_at_us;
 	uint64_t	hash;
 	FILE	   *trace;			/* NULL: quiet */
 	SimStats	stats;
 
 	SimNode		nodes[SIM_MAX_MACHINES];
 	int			nnodes;
-	int			machine_of[SIM_MAX_IDS];	/* by member id; -1: gone */
+	bool		excluded[SIM_MAX_MACHINES]; /* liveness phase: stays away */
+	int			machine_of[SIM_MAX_IDS];	/* by member id; -1: none */
 	SimLink		links[SIM_MAX_MACHINES][SIM_MAX_MACHINES];
+	RaftConf	first_conf;
 	SimOracle	oracle;
 	SimClient	clients[SIM_MAX_CLIENTS];
 	SimRead		reads[SIM_MAX_READS];
 	uint64_t	next_read;
-	int64_t		stamp_us;
-	int			lost_machines;	/* data gone, member not yet removed */
-	int			operator_goal;	/* machine being replaced, or -1 */
-	bool		manual;			/* scenario: nothing happens by itself */
-
-	/* scenario runner: gets every outgoing message instead of the network */
-	void		(*on_send) (SimWorld *world, SimNode *node, RaftMsg *msg);
+	RaftStamp	stamp;
 };
 
 /* ends the run: prints the violation and leaves with status 1 */
@@ -464,36 +486,46 @@ extern void sim_trace(SimWorld *world, const char *format,...)
 			sim_fail(world, __VA_ARGS__); \
 	} while (0)
 
+/* an event for a machine's present process */
+extern void sim_later(SimNode *node, SimEventKind kind, int64_t delay_us, uint64_t value);
+
 /* sim_env.c */
 extern void sim_env_init(SimNode *node);
 /* true when the process died at this very effect */
 extern bool sim_effect(SimNode *node, const char *what);
 
-/* sim_node.c */
+/* sim_node.c: life of a member */
 extern void sim_node_init(SimWorld *world, int machine);
 extern void sim_node_create(SimNode *node, uint32_t id, const RaftConf *conf);
 extern bool sim_node_start(SimNode *node);
 extern void sim_node_stop(SimNode *node, bool power_cut);	/* crash */
+extern void sim_node_lose(SimNode *node, const char *why);	/* its disk is of no use any more */
+extern void sim_node_vacate(SimNode *node); /* removed: the machine is free again */
 extern void sim_node_free(SimNode *node);
-extern void sim_node_drain(SimNode *node);	/* take and carry out all output */
-extern bool sim_node_take(SimNode *node);	/* one output; false: it was empty */
-extern void sim_node_io_begin(SimNode *node);
-extern void sim_node_io_run(SimNode *node);
-extern void sim_node_io_done(SimNode *node);
-extern void sim_node_deliver(SimNode *node, const uint8_t *bytes, size_t len);
-extern void sim_node_apply(SimNode *node, uint64_t limit);
-extern void sim_node_compact(SimNode *node, uint64_t keep);
-extern void sim_node_unwind(SimNode *node);	/* a dying process is now dead */
-extern RaftConfig sim_node_config(const SimNode *node);
-extern RaftStamp sim_node_stamp(SimNode *node);
+extern int64_t sim_node_now(const SimNode *node);	/* by its own clock */
+extern void sim_entry_from_record(RaftEntry *entry, const RlogRecord *record);
+
+/* sim_drive.c: what the Raft worker does with the core's output */
+extern void sim_node_drain(SimNode *node);
+extern void sim_node_event(SimNode *node, SimEvent *event);
+extern void sim_batch_clear(SimBatch *batch);
+extern RaftStamp sim_next_stamp(SimWorld *world);
+
+/* sim_db.c: the database, images, reading the log */
+extern void sim_db_plan(SimNode *node);
+extern void sim_db_apply(SimNode *node);
+extern void sim_db_crash(SimNode *node);
+extern void sim_db_compact(SimNode *node);
+extern void sim_db_load(SimNode *node, const RaftLoad *load);
+extern void sim_db_image_start(SimNode *node, uint32_t from, uint64_t index);
+extern void sim_db_image_arrived(SimNode *node);
 
 /* sim_net.c */
-extern void sim_net_send(SimWorld *world, SimNode *node, RaftMsg *msg);
-extern void sim_net_forward(SimWorld *world, int from, int to, const void *data, size_t len);
+extern void sim_net_send(SimWorld *world, SimNode *node, const RaftMsg *msg);
+extern void sim_net_forward(SimWorld *world, SimNode *node, uint32_t to, const void *data,
+							size_t len);
 extern void sim_net_heal(SimWorld *world);
-extern void sim_net_block(SimWorld *world, int from, int to, bool blocked);
 extern uint8_t *sim_encode(const RaftMsg *msg, size_t *len);
-extern const char *sim_msg_name(uint8_t type);
 extern void sim_msg_print(char *out, size_t size, const RaftMsg *msg);
 
 /* sim_oracle.c */
@@ -502,33 +534,39 @@ extern void sim_oracle_appended(SimWorld *world, SimNode *node, uint64_t index,
 extern void sim_oracle_truncated(SimWorld *world, SimNode *node, uint64_t from);
 extern void sim_oracle_sent(SimWorld *world, SimNode *node, const RaftMsg *msg);
 extern void sim_oracle_stepped(SimWorld *world, SimNode *node);
-extern void sim_oracle_applied(SimWorld *world, SimNode *node, uint64_t index);
+extern void sim_oracle_applied(SimWorld *world, SimNode *node, const SimRow *row);
 extern void sim_oracle_restarted(SimWorld *world, SimNode *node, const SimShadow *found,
 								 RaftHardState hard);
 extern void sim_oracle_acknowledged(SimWorld *world, SimNode *node, RaftToken token,
 									uint64_t index);
 extern void sim_oracle_read(SimWorld *world, SimNode *node, const SimRead *read,
 							uint64_t index);
-extern bool sim_oracle_conf(const SimOracle *oracle, const RaftConf *initial, RaftConf *conf);
+extern void sim_oracle_at_rest(SimWorld *world, SimNode *leader);
+/* the newest committed configuration at or below index */
+extern void sim_oracle_conf(const SimWorld *world, uint64_t index, RaftConf *conf);
 extern void sim_oracle_free(SimOracle *oracle);
 
 /* sim_client.c */
 extern void sim_client_start(SimWorld *world);
 extern void sim_client_event(SimWorld *world, const SimEvent *event);
-extern void sim_client_message(SimNode *node, uint32_t from, const uint8_t *bytes, size_t len);
+extern void sim_client_forwarded(SimNode *node, const uint8_t *bytes, size_t len);
 extern void sim_client_committed(SimNode *node, uint64_t index, const SimEntry *entry);
 extern void sim_client_read_done(SimNode *node, const RaftRead *read);
 extern void sim_client_node_gone(SimNode *node);
+extern void sim_client_finish(SimWorld *world);	/* a few more operations each, then none */
 extern bool sim_client_idle(SimWorld *world);
 
 /* sim_operator.c */
 extern void sim_operator_start(SimWorld *world);
 extern void sim_operator_event(SimWorld *world);
-extern bool sim_operator_idle(SimWorld *world);
+/* nothing is lost or being replaced, and all agree on the configuration */
+extern bool sim_operator_calm(SimWorld *world);
 
-/* sim_faults.c */
+/* sim_options.c */
 extern void sim_options_draw(SimOptions *options, SimRand *rand);
 extern void sim_options_print(const SimOptions *options, FILE *out);
+
+/* sim_faults.c */
 extern void sim_faults_start(SimWorld *world);
 extern void sim_faults_event(SimWorld *world);
 extern void sim_faults_heal(SimWorld *world);
@@ -536,7 +574,11 @@ extern void sim_faults_heal(SimWorld *world);
 /* sim_world.c */
 extern void sim_world_run(SimWorld *world, uint64_t seed, uint64_t steps, FILE *trace);
 extern void sim_world_free(SimWorld *world);
-extern SimNode *sim_world_leader(SimWorld *world);
-extern RaftConf sim_world_first_conf(const SimWorld *world);
+extern SimNode *sim_world_leader(SimWorld *world);	/* of the highest term; or NULL */
+extern void sim_world_step(SimWorld *world, SimEvent *event);
+extern SimNode *sim_node_of(SimWorld *world, uint32_t id);	/* NULL: none */
+
+/* sim_liveness.c */
+extern void sim_liveness(SimWorld *world);
 
 #endif							/* SIM_H */

@@ -128,7 +128,9 @@ sim_shadow_free(SimShadow *shadow)
 void
 sim_shadow_apply(SimShadow *shadow, const SimChange *change)
 {
-	if (change->kind == SIM_CHANGE_TRUNCATE)
+	if (change->kind == SIM_CHANGE_RESET)
+		sim_shadow_reset(shadow, change->index, change->term);
+	else if (change->kind == SIM_CHANGE_TRUNCATE)
 	{
 		if (change->index > shadow->base_index)
 			sim_shadow_truncate(shadow, change->index);
