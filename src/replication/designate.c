@@ -49,6 +49,7 @@
 #include "replication/keys_internal.h"
 #include "replication/replication.h"
 #include "replication/sequences.h"
+#include "replication/sequences.h"
 #include "replication/session.h"
 #include "replication/tables.h"
 
