@@ -354,6 +354,9 @@ take(SimNode *node)
 	for (size_t i = 0; i < out.nmsgs; i++)
 		send_one(node, &out.msgs[i]);
 	write_log(node, &out);
+	if (node->dying)
+		return false;
+	sim_oracle_stepped(world, node);
 	if (out.commit_first != 0)
 	{
 		SIM_CHECK(world, out.commit_first == node->published + 1 &&

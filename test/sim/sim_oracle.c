@@ -276,12 +276,8 @@ learn_committed(SimWorld *world, SimNode *node, uint64_t commit)
 		const SimEntry *entry = sim_shadow_at(&node->appended, i);
 		SimCommitted *c;
 
-		if (entry == NULL)
-		{
-			/* in the core, not yet handed to the log: looked at next time */
-			node->seen_commit = i - 1;
-			return;
-		}
+		SIM_CHECK(world, entry != NULL, "core: n%u commits %lu, which it has not handed out",
+				  node->id, U(i));
 		if (i <= oracle->ncommitted)
 		{
 			c = &oracle->committed[i - 1];
@@ -350,6 +346,19 @@ check_peers(SimWorld *world, SimNode *node)
 	}
 }
 
+/*
+ * Has the core handed out all that is in its log? By log matching the ends
+ * decide. Until then the shadow may hold what the core has already cut off.
+ */
+static bool
+in_step(const SimNode *node)
+{
+	uint64_t	last = sim_shadow_last(&node->appended);
+
+	return raft_last_index(node->raft) == last &&
+		raft_term_at(node->raft, last) == sim_shadow_term(&node->appended, last);
+}
+
 /* After every input and every output of a core. */
 void
 sim_oracle_stepped(SimWorld *world, SimNode *node)
@@ -382,12 +391,12 @@ sim_oracle_stepped(SimWorld *world, SimNode *node)
 	commit = raft_commit_index(node->raft);
 	SIM_CHECK(world, commit >= node->seen_commit, "commit-back: n%u goes from %lu to %lu",
 			  node->id, U(node->seen_commit), U(commit));
-	if (commit > node->seen_commit)
+	if (commit > node->seen_commit && in_step(node))
 	{
 		bool		counted = role == RAFT_LEADER && commit > world->oracle.ncommitted;
 
 		learn_committed(world, node, commit);
-		if (counted && node->seen_commit == commit)
+		if (counted)
 			check_counted(world, node, commit);
 	}
 	if (role == RAFT_LEADER)
