@@ -138,7 +138,7 @@ cert_free(CertMap *map)
 static inline uint32_t
 slot_of(const CertMap *map, uint64_t key)
 {
-	return (uint32_t) ((key * UINT64_C(0x9e3779b97f4a7c15)) >> map->shift);
+	return (uint32_t) (((key ^ key >> 31) * UINT64_C(0x9e3779b97f4a7c15)) >> map->shift);
 }
 
 static inline const Slot *
