@@ -216,6 +216,7 @@ check_constraints(List *constraints)
 			check_foreign_key(lfirst_node(Constraint, lc));
 }
 
+/* With a fresh snapshot: the statement may have written all rows anew. */
 static bool
 has_rows(Oid relid)
 {
@@ -226,7 +227,7 @@ has_rows(Oid relid)
 	if (SPI_execute(psprintf("SELECT 1 FROM %s LIMIT 1",
 							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 														get_rel_name(relid))),
-					true, 1) != SPI_OK_SELECT)
+					false, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look into table %u", relid);
 	answer = SPI_processed > 0;
 	SPI_finish();
@@ -507,6 +508,19 @@ stays_here(Node *stmt)
 	}
 }
 
+/* ddlguard.c would stop it too, after a long list of what depends on us. */
+static void
+refuse_own_extension(const DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->removeType != OBJECT_EXTENSION || !node_is_member())
+		return;
+	foreach(lc, stmt->objects)
+		if (strcmp(strVal(lfirst(lc)), "pg_quorum") == 0)
+			ddlguard_refuse_extension();
+}
+
 void
 ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 {
@@ -514,6 +528,8 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 	Search		search = {plan, 0, 0, 0};
 
 	memset(plan, 0, sizeof(*plan));
+	if (IsA(stmt, DropStmt))
+		refuse_own_extension((DropStmt *) stmt);
 	if (is_maintenance(stmt))
 	{
 		plan->kind = DDL_MAINTENANCE;

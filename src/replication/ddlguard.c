@@ -109,16 +109,22 @@ trigger_dropped(Oid trigger_id)
 		refuse(relid);
 }
 
+void
+ddlguard_refuse_extension(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot drop extension pg_quorum while this server is a member of a cluster"),
+			 errhint("Call quorum.leave_cluster first.")));
+}
+
 static void
 extension_dropped(Oid extension_id)
 {
 	char	   *name = get_extension_name(extension_id);
 
 	if (name && strcmp(name, "pg_quorum") == 0 && node_is_member())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("cannot drop extension pg_quorum while this server is a member of a cluster"),
-				 errhint("Call quorum.leave_cluster first.")));
+		ddlguard_refuse_extension();
 }
 
 static void

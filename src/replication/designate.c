@@ -205,30 +205,50 @@ execute_own(const char *sql)
 	become_oneself(&saved);
 }
 
-static void
+/*
+ * ALTER TABLE and DROP TRIGGER insist that nobody in this session has the
+ * relation open: it is closed meanwhile, and opened anew with its triggers.
+ */
+static Relation
+run_on_closed(Relation rel, int nstatements, char **statements)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	relation_close(rel, NoLock);
+	for (int i = 0; i < nstatements; i++)
+		execute_own(statements[i]);
+	CommandCounterIncrement();
+	return relation_open(relid, NoLock);
+}
+
+static Relation
 make_triggers(uint32 table_id, Relation rel)
 {
 	char	   *name = qualified_name(rel);
+	char	   *statements[] = {
+		psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE ON %s "
+				 "FOR EACH ROW EXECUTE FUNCTION quorum.capture('%u')",
+				 CAPTURE_TRIGGER, name, table_id),
+		psprintf("CREATE TRIGGER \"%s\" AFTER TRUNCATE ON %s "
+				 "FOR EACH STATEMENT EXECUTE FUNCTION quorum.capture_truncate()",
+				 CAPTURE_TRUNCATE_TRIGGER, name),
+		psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
+				 name, CAPTURE_TRIGGER, CAPTURE_TRUNCATE_TRIGGER)
+	};
 
-	execute_own(psprintf("CREATE TRIGGER \"%s\" AFTER INSERT OR UPDATE OR DELETE ON %s "
-						 "FOR EACH ROW EXECUTE FUNCTION quorum.capture('%u')",
-						 CAPTURE_TRIGGER, name, table_id));
-	execute_own(psprintf("CREATE TRIGGER \"%s\" AFTER TRUNCATE ON %s "
-						 "FOR EACH STATEMENT EXECUTE FUNCTION quorum.capture_truncate()",
-						 CAPTURE_TRUNCATE_TRIGGER, name));
-	execute_own(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"%s\", ENABLE ALWAYS TRIGGER \"%s\"",
-						 name, CAPTURE_TRIGGER, CAPTURE_TRUNCATE_TRIGGER));
-	CommandCounterIncrement();
+	return run_on_closed(rel, lengthof(statements), statements);
 }
 
-static void
+static Relation
 drop_triggers(Relation rel)
 {
 	char	   *name = qualified_name(rel);
+	char	   *statements[] = {
+		psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRIGGER, name),
+		psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRUNCATE_TRIGGER, name)
+	};
 
-	execute_own(psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRIGGER, name));
-	execute_own(psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRUNCATE_TRIGGER, name));
-	CommandCounterIncrement();
+	return run_on_closed(rel, lengthof(statements), statements);
 }
 
 /* ---------- checks ---------- */
@@ -268,8 +288,8 @@ check_kind(Relation rel)
 	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is a %s table and cannot be replicated", name,
-						rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP ? "temporary" : "unlogged"),
+				 errmsg("\"%s\" is %s table and cannot be replicated", name,
+						rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP ? "a temporary" : "an unlogged"),
 				 errhint("Only permanent tables can be replicated.")));
 	if (rel->rd_rel->relispartition)
 		ereport(ERROR,
@@ -376,7 +396,7 @@ quorum_add_table(PG_FUNCTION_ARGS)
 
 	table_id = next_table_id();
 	definition = definition_of(relid);
-	make_triggers(table_id, rel);
+	rel = make_triggers(table_id, rel);
 	register_table(table_id, rel);
 	sequences_adopt(relid);
 
@@ -494,7 +514,7 @@ quorum_do_add_table(PG_FUNCTION_ARGS)
 	check_same_definition(rel, definition);
 	check_identity(rel);
 	check_empty(rel);
-	make_triggers(table_id, rel);
+	rel = make_triggers(table_id, rel);
 	register_table(table_id, rel);
 	sequences_adopt(relid);
 	relation_close(rel, NoLock);
@@ -513,7 +533,7 @@ quorum_do_remove_table(PG_FUNCTION_ARGS)
 	rel = OidIsValid(relid) ? try_relation_open(relid, ShareRowExclusiveLock) : NULL;
 	if (rel)
 	{
-		drop_triggers(rel);
+		rel = drop_triggers(rel);
 		sequences_release(relid);
 		relation_close(rel, NoLock);
 	}
