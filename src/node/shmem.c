@@ -205,7 +205,7 @@ node_require_member(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 					 errmsg("this server was removed from its cluster"),
-					 errhint("Join a cluster anew with quorum.join_cluster.")));
+					 errhint("To take part again it needs a new data directory, joined with quorum.join_cluster.")));
 		case NODE_FENCED:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -8,9 +8,8 @@
  * uv_run(UV_RUN_NOWAIT). A postmaster that dies takes us along at once
  * (WL_EXIT_ON_PM_DEATH), so no orphan goes on leading.
  *
- * Connected to no database, only to the shared catalogs: that is what lets the
- * worker show in pg_stat_activity and read the replication origin at start. It
- * never is in a transaction otherwise.
+ * Connected, but to no database: that is what lets the worker show in
+ * pg_stat_activity. It never is in a transaction.
  *
  * Shutdown: a leader hands over first, if that is quick; then the last round
  * of log I/O is waited for, and the log closed. A crash needs none of this.
@@ -202,9 +201,10 @@ maintain(Worker *w)
 		}
 		peer_maintain(w);
 	}
-	if (w->state == WORKER_RUNNING)
+	if (w->state == WORKER_RUNNING && check_applied(w))
 	{
 		truncate_log(w);
+		admin_announce_address(w);
 		if (!w->listening && w->now_us >= w->listen_retry_us)
 			worker_listen(w);
 

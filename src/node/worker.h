@@ -363,7 +363,7 @@ typedef struct Worker
 	dlist_head	outcomes;
 	uint64		next_op;
 	struct JoinOp *join;
-	bool		address_asked;
+	int64		announce_us;	/* of an address that changed */
 
 	PeerInfo	peers[NODE_MAX_MEMBERS];
 	int			npeers;
@@ -442,6 +442,7 @@ extern bool worker_leads_surely(const Worker *w);
 
 /* worker_publish.c */
 extern void publish_commits(Worker *w);
+extern bool check_applied(Worker *w);
 extern void watch_apply(Worker *w);
 extern void truncate_log(Worker *w);
 
@@ -465,6 +466,7 @@ extern void admin_reply(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void admin_add(Worker *w, uint64 request, const WireJoin *join);
 extern void admin_run(Worker *w);
 extern void admin_drop(Worker *w);
+extern void admin_announce_address(Worker *w);
 extern void admin_became_removed(Worker *w);
 extern void answer_request(Worker *w, int procno, RaftToken token, int sqlstate, const char *fmt,...) pg_attribute_printf(5, 6);
 

@@ -25,6 +25,7 @@
 
 #define ADMIN_PATIENCE_US	INT64CONST(50000000)
 #define ADMIN_TRY_AGAIN		(-1)
+#define ANNOUNCE_US			INT64CONST(1000000)
 #define PROMOTE_MAX_LAG		1000	/* entries not yet in the learner's tables */
 
 /* ---------- answers ---------- */
@@ -631,25 +632,42 @@ step(Worker *w, AdminOp *op)
 	ask_leader(w, op);
 }
 
-/* The address in the settings is another one than the cluster knows. */
-static void
-look_at_own_address(Worker *w)
+/*
+ * The address in the settings is another one than the cluster knows. The leader
+ * cannot reach us to say that it leads: so whoever may be it is told, until the
+ * configuration has it.
+ */
+void
+admin_announce_address(Worker *w)
 {
 	const RaftMember *self = raft_conf_find(raft_conf(w->raft), w->id);
-	AdminOp    *op;
+	WireAdmin	wire;
 
-	if (w->address_asked || self == NULL || !w->listening ||
-		raft_leader(w->raft) == RAFT_NONE || strcmp(self->address, quorum_address) == 0)
+	if (self == NULL || !w->listening || strcmp(self->address, quorum_address) == 0 ||
+		w->now_us < w->announce_us)
 		return;
-	w->address_asked = true;
-	ereport(LOG,
-			(errmsg("address of this member changes from \"%s\" to \"%s\"",
-					self->address, quorum_address)));
-	op = new_op(w, ADMIN_ADDRESS, ADMIN_FROM_SELF);
-	if (op == NULL)
+	if (w->announce_us == 0)
+		ereport(LOG,
+				(errmsg("address of this member changes from \"%s\" to \"%s\"",
+						self->address, quorum_address)));
+	w->announce_us = w->now_us + ANNOUNCE_US;
+	if (worker_leads(w))
+	{
+		AdminOp    *op = new_op(w, ADMIN_ADDRESS, ADMIN_FROM_SELF);
+
+		if (op == NULL)
+			return;
+		strlcpy(op->name, self->name, sizeof(op->name));
+		strlcpy(op->address, quorum_address, sizeof(op->address));
 		return;
-	strlcpy(op->name, self->name, sizeof(op->name));
-	strlcpy(op->address, quorum_address, sizeof(op->address));
+	}
+	memset(&wire, 0, sizeof(wire));
+	wire.kind = ADMIN_ADDRESS;
+	strlcpy(wire.name, self->name, sizeof(wire.name));
+	strlcpy(wire.address, quorum_address, sizeof(wire.address));
+	for (int i = 0; i < w->npeers; i++)
+		if (w->peers[i].up)
+			(void) peer_send(w, w->peers[i].id, WIRE_ADMIN, &wire, sizeof(wire));
 }
 
 void
@@ -657,8 +675,6 @@ admin_run(Worker *w)
 {
 	dlist_mutable_iter iter;
 
-	if (!w->address_asked)
-		look_at_own_address(w);
 	dlist_foreach_modify(iter, &w->admin)
 		step(w, dlist_container(AdminOp, link, iter.cur));
 	if (worker_leads_surely(w) && raft_transferee(w->raft) == RAFT_NONE)

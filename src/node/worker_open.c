@@ -20,14 +20,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "access/xact.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
-#include "replication/origin.h"
 
 #include "compat.h"
 #include "node/worker.h"
-#include "replication/replication.h"
 
 #define LISTEN_RETRY_US		INT64CONST(1000000)
 
@@ -215,23 +212,6 @@ worker_listen(Worker *w)
 
 /* ---------- what is on disk ---------- */
 
-/* How far this server's tables are, as the last crash left them. */
-static uint64
-recovered_progress(void)
-{
-	RepOriginId origin;
-	XLogRecPtr	progress = 0;
-
-	if (pg_atomic_read_u32(&node_shared->apply_ready) != 0)
-		return pg_atomic_read_u64(&node_shared->applied_index);
-	StartTransactionCommand();
-	origin = replorigin_by_name(REPLICATION_ORIGIN_NAME, true);
-	if (origin != InvalidRepOriginId)
-		progress = replorigin_get_progress(origin, false);
-	CommitTransactionCommand();
-	return (uint64) progress;
-}
-
 static bool
 decode_record_conf(const RlogRecord *rec, RaftConf *conf)
 {
@@ -366,7 +346,6 @@ create_core(Worker *w)
 	disk.first_index = rlog_first_index(w->log);
 	disk.prev_term = rlog_prev_term(w->log);
 	disk.last_index = rlog_last_index(w->log);
-	disk.applied = recovered_progress();
 	saved = rlog_conf(w->log, &len, &as_of);
 	if (saved == NULL || !raft_conf_decode(saved, len, &disk.conf))
 	{
@@ -374,15 +353,6 @@ create_core(Worker *w)
 		return false;
 	}
 	disk.conf.index = as_of;
-	if (disk.applied > disk.last_index)
-	{
-		worker_halt(w, "fenced", 0,
-					"entries up to " UINT64_FORMAT " were applied here, but the log ends with "
-					UINT64_FORMAT ": log and data directory do not belong together",
-					(uint64) disk.applied, (uint64) disk.last_index);
-		return false;
-	}
-
 	disk.nruns = rlog_term_runs(w->log, &runs);
 	own_runs = malloc(sizeof(RaftTermRun) * (disk.nruns + 1));
 	for (size_t i = 0; own_runs != NULL && i < disk.nruns; i++)
@@ -514,7 +484,7 @@ worker_open(Worker *w)
 				(int64) Max(quorum_election_timeout_ms, 3 * quorum_heartbeat_interval_ms) * 1000;
 	w->conf_dirty = true;
 	w->health = RLOG_OK;
-	w->address_asked = false;
+	w->announce_us = 0;
 	w->listen_logged = false;
 	worker_set_detail(w, "");
 	self = raft_conf_find(raft_conf(w->raft), w->id);

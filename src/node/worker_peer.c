@@ -14,7 +14,8 @@
  * had more than our log holds, then we have forgotten what we acknowledged, and
  * neither vote nor campaign until it is back. So that this is known before a
  * vote is given, a member that has just started is on probation: until every
- * other voter has spoken, or for one election timeout.
+ * other voter has spoken and the apply worker has said how far the tables are
+ * (check_applied), or for one election timeout.
  *
  *-------------------------------------------------------------------------
  */
@@ -76,7 +77,7 @@ static void
 look_at_probation(Worker *w)
 {
 	const RaftConf *conf = raft_conf(w->raft);
-	bool		all = true;
+	bool		all = pg_atomic_read_u32(&node_shared->apply_ready) != 0;
 
 	if (w->muted_until != 0 && w->committed >= w->muted_until)
 	{

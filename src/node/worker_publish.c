@@ -34,6 +34,7 @@ publish_commits(Worker *w)
 	if (w->committed <= published)
 		return;
 	applied = pg_atomic_read_u64(&node_shared->applied_index);
+	Assert(applied >= published || published - applied <= NODE_TURN_RING);
 	limit = Min(w->committed, applied + NODE_TURN_RING);
 	w->ring_limited = limit < w->committed;
 	if (limit <= published)
@@ -61,6 +62,35 @@ publish_commits(Worker *w)
 			pg_atomic_write_u32(&node_shared->owner[i % NODE_TURN_RING], 0);
 	}
 	node_publish_commit(published + 1, limit);
+}
+
+/*
+ * Do the tables and the log belong together? Known as soon as the apply worker
+ * has said how far the tables are. False: w is halted.
+ */
+bool
+check_applied(Worker *w)
+{
+	uint64		applied;
+
+	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0)
+		return true;
+	applied = pg_atomic_read_u64(&node_shared->applied_index);
+	if (applied > rlog_last_index(w->log))
+		worker_halt(w, "fenced", 0,
+					"entries up to " UINT64_FORMAT " were applied here, but the log ends with "
+					UINT64_FORMAT ": log and data directory do not belong together",
+					applied, (uint64) rlog_last_index(w->log));
+	else if (applied + 1 < rlog_first_index(w->log) && !w->needs_image)
+	{
+		w->needs_image = true;
+		ereport(LOG,
+				(errmsg("the tables of this member are at entry " UINT64_FORMAT
+						", its log begins with " UINT64_FORMAT,
+						applied, (uint64) rlog_first_index(w->log))));
+		worker_set_detail(w, "this member needs a fresh image: its log does not reach back to its tables");
+	}
+	return w->state == WORKER_RUNNING;
 }
 
 /*
