@@ -139,6 +139,25 @@ take_entries(Raft *r, RaftMsg *m, uint32_t from)
 	return RAFT_OK;
 }
 
+/*
+ * A leader has all that is committed. One whose log says otherwise of an entry
+ * up to our commit index was elected by members that forgot something.
+ */
+static bool
+contradicts(const Raft *r, const RaftMsg *m)
+{
+	uint64_t	term;
+
+	if (m->index > r->hard.commit)
+		return false;
+	if (raft_log_term(&r->log, m->index, &term) && term != m->log_term)
+		return true;
+	for (uint32_t i = 0; i < m->nentries && m->entries[i].index <= r->hard.commit; i++)
+		if (raft_log_term(&r->log, m->entries[i].index, &term) && term != m->entries[i].term)
+			return true;
+	return false;
+}
+
 RaftStatus
 raft_recv_append(Raft *r, RaftMsg *m)
 {
@@ -147,6 +166,11 @@ raft_recv_append(Raft *r, RaftMsg *m)
 
 	RAFT_ASSERT(r->role == RAFT_FOLLOWER && r->leader == m->from);
 
+	if (contradicts(r, m))
+	{
+		raft_fence(r);
+		return RAFT_FENCED;
+	}
 	if (m->index < r->hard.commit)
 	{
 		/* late; what is committed here is the leader's as well */
@@ -166,12 +190,7 @@ raft_recv_append(Raft *r, RaftMsg *m)
 	{
 		RaftStatus	status;
 
-		if (m->entries[i].index <= r->hard.commit)
-		{
-			/* the leader's log contradicts what is committed here */
-			raft_fence(r);
-			return RAFT_FENCED;
-		}
+		RAFT_ASSERT(m->entries[i].index > r->hard.commit);
 		status = take_entries(r, m, i);
 		if (status != RAFT_OK)
 			return status;
@@ -228,8 +247,15 @@ raft_recv_heartbeat(Raft *r, const RaftMsg *m)
 RaftStatus
 raft_recv_snapshot(Raft *r, const RaftMsg *m)
 {
+	uint64_t	term;
+
 	if (m->index <= r->hard.commit)
 	{
+		if (raft_log_term(&r->log, m->index, &term) && term != m->log_term)
+		{
+			raft_fence(r);
+			return RAFT_FENCED;
+		}
 		acknowledge(r, m->from, r->hard.commit);
 		return RAFT_OK;
 	}
