@@ -32,6 +32,7 @@ quorum.database = 'postgres'
 quorum.heartbeat_interval = '50ms'
 quorum.election_timeout = '500ms'
 max_connections = 80
+restart_after_crash = on
 max_worker_processes = 16
 max_prepared_transactions = 5
 shared_buffers = '32MB'
