@@ -38,6 +38,7 @@ max_prepared_transactions = 5
 shared_buffers = '32MB'
 log_line_prefix = '%m [%p] %b %a '
 log_statement = none
+restart_after_crash = on
 );
 
 # nodes => how many; conf => text for all; prefix => of the names; faults => 1
