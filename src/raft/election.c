@@ -139,6 +139,17 @@ ask_all(Raft *r)
 
 /* ---------- campaigns ---------- */
 
+/* A campaign in a hurry that comes to nothing is tried again soon. */
+static void
+reset_campaign_timer(Raft *r)
+{
+	uint64_t	quarter = (uint64_t) r->cfg.election_timeout_us / 4 + 1;
+
+	raft_reset_election_timer(r);
+	if (r->now_us < r->hurry_until_us)
+		r->election_deadline_us = r->hurry_until_us + (int64_t) (raft_random(r) % quarter);
+}
+
 void
 raft_start_prevote(Raft *r)
 {
@@ -158,7 +169,7 @@ raft_start_prevote(Raft *r)
 	r->nballots = 0;
 	r->self_vote = false;
 	r->transfer_campaign = false;
-	raft_reset_election_timer(r);
+	reset_campaign_timer(r);
 	ask_all(r);
 	count_ballots(r);
 }
@@ -175,6 +186,7 @@ raft_start_vote(Raft *r, bool transfer)
 	r->nballots = 0;
 	r->self_vote = false;		/* counts when durable (P-04) */
 	r->transfer_campaign = transfer;
+	reset_campaign_timer(r);
 	ask_all(r);
 }
 
