@@ -177,14 +177,14 @@ raft_conf_committed_here(Raft *r)
  * A leader that the committed configuration does not have as a voter steps down
  * (Ongaro 4.2.2), after everybody was told the commit index, and hands over.
  */
-bool
+void
 raft_retire(Raft *r)
 {
 	uint32_t	to = RAFT_NONE;
 
 	if (r->role != RAFT_LEADER || raft_active(r)->index > r->hard.commit ||
 		raft_conf_is_voter(raft_active(r), r->cfg.id))
-		return false;
+		return;
 	for (uint32_t i = 0; i < r->npeers; i++)
 		if (r->peers[i].match == r->log.last_index &&
 			raft_conf_is_voter(raft_active(r), r->peers[i].id))
@@ -192,5 +192,4 @@ raft_retire(Raft *r)
 	if (to != RAFT_NONE)
 		raft_send_timeout_now(r, to);
 	raft_become_follower(r, r->hard.term, RAFT_NONE);
-	return true;
 }

@@ -205,12 +205,12 @@ extern void raft_abort_transfer(Raft *r);
 /* ---------- replicate.c ---------- */
 extern void raft_flush_peers(Raft *r);
 extern void raft_broadcast_heartbeat(Raft *r);
-extern bool raft_send_timeout_now(Raft *r, uint32_t to);
+extern void raft_send_timeout_now(Raft *r, uint32_t to);
 
 /* ---------- member.c ---------- */
 extern void raft_rebuild_peers(Raft *r);
 extern void raft_conf_committed_here(Raft *r);	/* leader: leave joint, step down */
-extern bool raft_retire(Raft *r);	/* leader that is no voter any more */
+extern void raft_retire(Raft *r);	/* leader that is no voter any more */
 
 /* ---------- readindex.c ---------- */
 extern void raft_flush_reads(Raft *r);

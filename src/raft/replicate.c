@@ -160,7 +160,10 @@ send_next(Raft *r, Progress *p)
 			return false;
 	}
 	else if (p->next > r->log.last_index)
-		return send_append(r, p, NULL, 0, 0, false) && false;
+	{
+		(void) send_append(r, p, NULL, 0, 0, false);
+		return false;
+	}
 
 	e = raft_log_get(&r->log, p->next);
 	if (e == NULL)
@@ -299,7 +302,7 @@ raft_broadcast_heartbeat(Raft *r)
 	r->npeers = kept;
 }
 
-bool
+void
 raft_send_timeout_now(Raft *r, uint32_t to)
 {
 	RaftMsg		m = {0};
@@ -313,5 +316,4 @@ raft_send_timeout_now(Raft *r, uint32_t to)
 	if (p != NULL)
 		p->order_index = m.index;
 	raft_send(r, to, &m, false);
-	return true;
 }
