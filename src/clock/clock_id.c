@@ -99,7 +99,7 @@ clock_next_id(int64 *id)
 		return verdict;
 
 	/* follow what the hybrid clock has seen of other members' time */
-	now_us = Max(clock_wall_us(),
+	now_us = Max(clock_physical_us(),
 				 hlc_word_physical_us(pg_atomic_read_u64(&clock_shared->word)));
 	last = pg_atomic_read_u64(&clock_shared->last_id);
 	do

@@ -28,6 +28,13 @@
 /* A step of the wall clock against the monotonic one that counts as a jump. */
 #define CLOCK_JUMP_US			INT64CONST(10000)
 
+/*
+ * A wall clock further ahead of the last stamp than this is not written down as
+ * a bound before a stamp follows it: it may be one that has gone astray, and
+ * after a crash the bound is where the clock goes on.
+ */
+#define CLOCK_FOLLOW_WALL_US	INT64CONST(10000000)
+
 /* A peer that was not heard of for this long has no say about our clock. */
 #define CLOCK_PEER_FRESH_US		INT64CONST(10000000)
 
@@ -78,6 +85,7 @@ typedef struct ClockShared
 
 	pg_atomic_uint64 refusals;
 	pg_atomic_uint32 fenced;
+	pg_atomic_uint64 correction_us; /* int64; 0 unless fenced */
 
 	HlcWord		start_word;		/* constant after start-up */
 	int64		start_mono_us;
@@ -115,6 +123,12 @@ extern bool clock_persist_bound(HlcWord word, int64 left_us);
 /* Wait for CLOCK_NOT_READY, throw for what is not CLOCK_OK (sessions only). */
 extern void clock_report(ClockVerdict verdict);
 extern void clock_wait_ready(void);
+
+/*
+ * The time that ticks and refusals go by: the wall clock, corrected by what a
+ * majority says of it while that majority has this server fenced.
+ */
+extern int64 clock_physical_us(void);
 
 /* The clock's own checks before it moves: CLOCK_OK, _NOT_READY or _BROKEN. */
 extern ClockVerdict clock_usable(void);

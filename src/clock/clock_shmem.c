@@ -20,7 +20,7 @@
  *					once, by whoever notices; atomic.
  *	last_id			next_id()'s last result. Anybody, by CAS; only grows.
  *	refusals		atomic counter.
- *	fenced			clock_update_fence(), under peers_lock; read without.
+ *	fenced, correction_us	clock_update_fence(), under peers_lock; read without.
  *	watch_*, jumps_*	under watch_lock (clock_watch.c).
  *	npeers, peers		under peers_lock; written by the Raft worker.
  *
@@ -81,16 +81,30 @@ clock_define_settings(void)
 							NULL, NULL, NULL);
 }
 
+/*
+ * A time beyond the year 2100 or so is nonsense that must not overflow a word;
+ * leave room above for offsets, bounds and carries.
+ */
+static int64
+within_word(int64 time_us)
+{
+	return Min(time_us, HLC_WORD_PHYSICAL_MAX_US - (INT64CONST(1) << 40));
+}
+
 int64
 clock_wall_us(void)
 {
-	int64		wall_us = GetCurrentTimestamp();
+	return within_word(GetCurrentTimestamp());
+}
 
-	/*
-	 * A system clock beyond the year 2100 or so is nonsense that must not
-	 * overflow a word; leave room above for offsets, bounds and carries.
-	 */
-	return Min(wall_us, HLC_WORD_PHYSICAL_MAX_US - (INT64CONST(1) << 40));
+int64
+clock_physical_us(void)
+{
+	int64		correction_us = (int64) pg_atomic_read_u64(&clock_shared->correction_us);
+
+	if (likely(correction_us == 0))
+		return clock_wall_us();
+	return within_word(Max(clock_wall_us() + correction_us, 0));
 }
 
 int64
@@ -196,6 +210,7 @@ clock_shmem_init(void)
 		pg_atomic_init_u64(&shared->last_id, 0);
 		pg_atomic_init_u64(&shared->refusals, 0);
 		pg_atomic_init_u32(&shared->fenced, 0);
+		pg_atomic_init_u64(&shared->correction_us, 0);
 		LWLockInitialize(&shared->persist_lock, tranche);
 		LWLockInitialize(&shared->watch_lock, tranche);
 		LWLockInitialize(&shared->peers_lock, tranche);
@@ -216,6 +231,8 @@ clock_persist_bound(HlcWord word, int64 left_us)
 	ClockFile	file;
 	bool		done;
 	int64		now_us = clock_monotonic_us();
+	int64		front_us = hlc_word_physical_us(word);
+	int64		ahead_us = clock_physical_us() - front_us;
 
 	LWLockAcquire(&clock_shared->persist_lock, LW_EXCLUSIVE);
 	done = word + hlc_word_at(left_us) < pg_atomic_read_u64(&clock_shared->bound);
@@ -225,7 +242,9 @@ clock_persist_bound(HlcWord word, int64 left_us)
 		(clock_shared->persist_failed_mono_us == 0 ||
 		 now_us - clock_shared->persist_failed_mono_us >= CLOCK_RETRY_US))
 	{
-		file.bound_us = Max(hlc_word_physical_us(word), clock_wall_us()) + CLOCK_BOUND_AHEAD_US;
+		if (ahead_us > 0 && ahead_us <= CLOCK_FOLLOW_WALL_US)
+			front_us += ahead_us;
+		file.bound_us = front_us + CLOCK_BOUND_AHEAD_US;
 		done = file.bound_us <= HLC_WORD_PHYSICAL_MAX_US &&
 			clock_file_write(CLOCK_FILE_NAME, CLOCK_FILE_MAGIC, &file, sizeof(file));
 		if (done)
@@ -277,7 +296,7 @@ static ClockVerdict
 advance(HlcWord seen, HlcStamp *stamp)
 {
 	ClockVerdict verdict = clock_usable();
-	int64		wall_us = clock_wall_us();
+	int64		wall_us = clock_physical_us();
 	HlcWord		last;
 	HlcWord		next;
 
@@ -310,7 +329,7 @@ void
 clock_message_stamp(HlcStamp *stamp)
 {
 	HlcWord		word = pg_atomic_read_u64(&clock_shared->word);
-	HlcWord		wall = hlc_word_at(clock_wall_us());
+	HlcWord		wall = hlc_word_at(clock_physical_us());
 
 	memset(stamp, 0, sizeof(*stamp));
 	if (clock_usable() == CLOCK_OK)
@@ -366,7 +385,7 @@ clock_observe(HlcStamp remote, uint32 from_node, HlcStamp *stamp)
 	 * the wall clock was set back our own stamps come home, too.
 	 */
 	if (hlc_compare(remote, here) > 0 &&
-		!hlc_within_offset(remote, clock_wall_us(), max_offset_us()))
+		!hlc_within_offset(remote, clock_physical_us(), max_offset_us()))
 	{
 		count_refusal(from_node);
 		return CLOCK_TOO_FAR_AHEAD;

@@ -64,6 +64,9 @@ typedef enum ClockVerdict
 extern ClockVerdict clock_now(HlcStamp *stamp);
 
 /*
+ * The time of day as ticks see it is the wall clock; while fenced by a majority,
+ * that majority's (clock_watch.c).
+ *
  * What a message carries. Zero while not ready; receivers skip a zero stamp
  * (clock_observe takes it as OK and does nothing).
  */

@@ -32,6 +32,12 @@
  * The fence falls only on evidence, too: a majority, us included, in agreement.
  * Silence changes nothing.
  *
+ * While fenced this server takes the time from that majority: the median of
+ * what its peers say corrects the wall clock (clock_physical_us). So it can
+ * follow the log, whose stamps it would otherwise have to refuse, its own stamps
+ * do not run away from the cluster's, and happens-before holds for its sessions
+ * as well. It is not good enough to lead by.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -242,10 +248,29 @@ off_from(const ClockPeer *peer, int64 clock_ahead_us)
 		clock_ahead_us - peer->best.offset_us > limit_us;
 }
 
+static int
+compare_int64(const void *a, const void *b)
+{
+	int64		left = *(const int64 *) a;
+	int64		right = *(const int64 *) b;
+
+	return left < right ? -1 : (left > right ? 1 : 0);
+}
+
+/* The smaller of the two in the middle, should their number be even. */
+static int64
+median(int64 *values, int count)
+{
+	Assert(count > 0);
+	qsort(values, count, sizeof(int64), compare_int64);
+	return values[(count - 1) / 2];
+}
+
 void
 clock_update_fence(void)
 {
 	ClockShared *shared = clock_shared;
+	int64		offsets_us[CLOCK_MAX_PEERS];
 	int64		now_us = clock_monotonic_us();
 	int64		clock_ahead_us;
 	int			off = 0;
@@ -266,15 +291,21 @@ clock_update_fence(void)
 		if (peer->nsamples == 0 || now_us - peer->last_contact_mono_us > CLOCK_PEER_FRESH_US)
 			continue;
 		if (off_from(peer, clock_ahead_us))
-			off++;
+			offsets_us[off++] = peer->best.offset_us;
 		else
 			agree++;
 	}
 	was = is = pg_atomic_read_u32(&shared->fenced);
 	if (off * 2 > members)
+	{
 		is = 1;
+		pg_atomic_write_u64(&shared->correction_us, (uint64) median(offsets_us, off));
+	}
 	else if (agree * 2 > members)
+	{
 		is = 0;
+		pg_atomic_write_u64(&shared->correction_us, 0);
+	}
 	pg_atomic_write_u32(&shared->fenced, is);
 	LWLockRelease(&shared->peers_lock);
 

@@ -44,7 +44,9 @@ clock_register_worker(void)
 
 /*
  * Half of the way to the bound is left at least, for stamps and for ids. The
- * clock will follow the wall clock with its next tick, so measure from there.
+ * clock will follow the wall clock with its next tick, so measure from there,
+ * unless that is out of the way (CLOCK_FOLLOW_WALL_US): then the tick that does
+ * follow it writes.
  */
 static void
 renew_ahead(void)
@@ -52,7 +54,8 @@ renew_ahead(void)
 	int64		front_us = Max(hlc_word_physical_us(pg_atomic_read_u64(&clock_shared->word)),
 							   clock_id_time_us(pg_atomic_read_u64(&clock_shared->last_id)));
 
-	front_us = Max(front_us, clock_wall_us());
+	if (clock_physical_us() - front_us <= CLOCK_FOLLOW_WALL_US)
+		front_us = Max(front_us, clock_physical_us());
 	if (clock_usable() == CLOCK_OK)
 		(void) clock_persist_bound(hlc_word_at(front_us), CLOCK_BOUND_AHEAD_US / 2);
 }

@@ -70,6 +70,7 @@ typedef struct WireForward
 {
 	uint64		term;			/* good for this leadership only */
 	RaftToken	token;
+	RaftStamp	stamp;			/* the origin's clock: the entry's is larger */
 } WireForward;
 
 typedef struct WireVerdict

@@ -23,6 +23,8 @@ void
 drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 					uint8 type, const void *data, Size len)
 {
+	/* what we stamp from now on comes after it, be it a no-op of the core's */
+	(void) clock_observe(to_hlc(stamp), 0, NULL);
 	if (type == RAFT_ENTRY_DATA)
 	{
 		if (node_ops && node_ops->appended)

@@ -279,7 +279,6 @@ feed_tail(Worker *w)
 		}
 		memcpy(&token, rec.token, sizeof(token));
 		memcpy(&stamp, rec.stamp, sizeof(stamp));
-		(void) clock_observe(to_hlc(stamp), 0, NULL);
 		drive_note_appended(w, i, token, stamp, rec.type, rec.data, rec.len);
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();

@@ -367,7 +367,13 @@ remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
 	memcpy(&forward, data, sizeof(forward));
 	data += sizeof(forward);
 	len -= sizeof(forward);
+
+	/*
+	 * Whatever the session has seen is below the stamp of its commit. An origin
+	 * whose clock is out of bounds tries again until it is not.
+	 */
 	if (!worker_leads(w) || forward.term != raft_term(w->raft) ||
+		clock_observe(to_hlc(forward.stamp), from, NULL) == CLOCK_TOO_FAR_AHEAD ||
 		w->remote_bytes + len > WORKER_REMOTE_MAX_BYTES ||
 		(rp = calloc(1, sizeof(*rp))) == NULL)
 	{
@@ -431,11 +437,14 @@ forward_queued(Worker *w)
 	{
 		Pending    *p = dlist_head_element(Pending, link, &w->queued);
 		WireForward forward;
+		HlcStamp	stamp;
 		TpPart		parts[2];
 
 		memset(&forward, 0, sizeof(forward));
 		forward.term = raft_term(w->raft);
 		forward.token = p->token;
+		clock_message_stamp(&stamp);
+		forward.stamp = from_hlc(stamp);
 		parts[0] = (TpPart) {&forward, sizeof(forward)};
 		parts[1] = (TpPart) {p->data->data, p->data->len};
 		if (tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) != TP_SEND_OK)
