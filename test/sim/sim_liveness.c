@@ -90,12 +90,12 @@ choose(SimWorld *world)
 	{
 		SimNode    *node = &world->nodes[order[i]];
 
-		if (node->lost || node->impostor || node->damage != SIM_SOUND)
+		if (node->id != 0 && (node->lost || node->impostor || node->damage != SIM_SOUND))
 			world->excluded[node->machine] = true;
 	}
 	for (int i = 0; i < world->nnodes; i++)
 	{
-		if (world->excluded[order[i]] || sim_chance(&world->rand, SIM_PPM / 3))
+		if (world->excluded[order[i]] || world->nodes[order[i]].id == 0 || sim_chance(&world->rand, SIM_PPM / 3))
 			continue;
 		world->excluded[order[i]] = true;
 		if (!quorum_here(world))
@@ -122,14 +122,20 @@ unfinished(SimWorld *world)
 		return "the configuration is still a joint one";
 	if (raft_transferee(leader->raft) != RAFT_NONE)
 		return "a transfer is still under way";
+	for (uint32_t i = 0; i < raft_conf(leader->raft)->nmembers; i++)
+	{
+		if (world->machine_of[raft_conf(leader->raft)->members[i].id] < 0)
+			return "a member has not been made yet";
+	}
 	for (int i = 0; i < world->nnodes; i++)
 	{
 		SimNode    *node = &world->nodes[i];
 		RaftPeerStatus status;
 
-		if (node->id == 0 || world->excluded[i] ||
-			raft_conf_find(raft_conf(leader->raft), node->id) == NULL)
+		if (node->id == 0 || world->excluded[i])
 			continue;
+		if (raft_conf_find(raft_conf(leader->raft), node->id) == NULL)
+			return "a member that was removed is still there";
 		if (!node->up)
 			return "a member is down";
 		if (raft_last_index(node->raft) != last || raft_commit_index(node->raft) != last)
@@ -223,7 +229,7 @@ sim_liveness(SimWorld *world)
 	sim_trace(world, "liveness phase begins");
 
 	run_until(world, world->now_us + LIVENESS_ROUNDS * timeout +
-			  4 * world->options.operator_gap_us + 60 * SIM_SECOND, false);
+			  10 * world->options.operator_gap_us + 60 * SIM_SECOND, false);
 	why = unfinished(world);
 	if (why != NULL)
 	{

@@ -153,7 +153,8 @@ follow_conf(SimWorld *world)
 		SimNode    *node = &world->nodes[i];
 
 		if (node->id != 0 && raft_conf_find(&conf, node->id) == NULL &&
-			(node->lost || node->impostor || sim_chance(&world->rand, SIM_PPM / 3)))
+			(node->lost || node->impostor || world->phase == SIM_PHASE_LIVENESS ||
+			 sim_chance(&world->rand, SIM_PPM / 3)))
 		{
 			world->stats.replaced += node->lost || node->impostor;
 			sim_node_vacate(node);

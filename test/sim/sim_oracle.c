@@ -336,7 +336,7 @@ check_peers(SimWorld *world, SimNode *node)
 		SIM_CHECK(world, status.match >= node->seen_match[id],
 				  "match: n%u takes match of n%u back from %lu to %lu", node->id, id,
 				  U(node->seen_match[id]), U(status.match));
-		if (status.match > node->seen_match[id] &&
+		if (status.match > node->seen_match[id] && status.match >= node->appended.base_index &&
 			status.match <= sim_shadow_last(&node->appended))
 			SIM_CHECK(world, member_has(world, id, status.match,
 										sim_shadow_term(&node->appended, status.match)),
