@@ -710,8 +710,10 @@ raft_is_promotable(const Raft *r)
 bool
 raft_has_quorum(const Raft *r, int64_t now_us)
 {
+	/* alone: nobody to hear of, and no input that moves r->now_us on */
 	if (r->role == RAFT_LEADER)
-		return now_us - raft_quorum_contact(r) <= r->cfg.election_timeout_us;
+		return !raft_other_voters(r) ||
+			now_us - raft_quorum_contact(r) <= r->cfg.election_timeout_us;
 	return r->leader != RAFT_NONE &&
 		now_us - r->leader_contact_us <= 2 * r->cfg.election_timeout_us;
 }
