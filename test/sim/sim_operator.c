@@ -168,6 +168,7 @@ follow_conf(SimWorld *world)
 		if (world->machine_of[conf.members[i].id] >= 0 || node == NULL)
 			continue;
 		first.index = 0;
+		world->excluded[node->machine] = false;
 		sim_node_create(node, conf.members[i].id, &first);
 		sim_node_start(node);
 	}
