@@ -74,21 +74,25 @@ check_heartbeat(int *newval, void **extra, GucSource source)
 void
 node_define_settings(void)
 {
+	/* such a one cannot be made in a server that runs: not preloaded, then */
+	GucContext	at_start = process_shared_preload_libraries_in_progress ?
+		PGC_POSTMASTER : PGC_SIGHUP;
+
 	if (gethostname(host_name, sizeof(host_name) - 1) != 0 || host_name[0] == '\0')
 		strlcpy(host_name, "localhost", sizeof(host_name));
 
 	DefineCustomStringVariable("quorum.database",
 							   "The database whose tables take part in the cluster.",
 							   NULL, &quorum_database, "postgres",
-							   PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							   at_start, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("quorum.node_name",
 							   "Unique name of this member.",
 							   NULL, &quorum_node_name, host_name,
-							   PGC_POSTMASTER, 0, check_node_name, NULL, NULL);
+							   at_start, 0, check_node_name, NULL, NULL);
 	DefineCustomStringVariable("quorum.address",
 							   "host:port on which this member listens and is reached by the others.",
 							   NULL, &quorum_address, "127.0.0.1:7432",
-							   PGC_POSTMASTER, 0, check_address, NULL, NULL);
+							   at_start, 0, check_address, NULL, NULL);
 	DefineCustomStringVariable("quorum.secret_file",
 							   "File with the secret that members prove to each other.",
 							   "At least 16 bytes, owned by the server's user, mode 0600. "
@@ -122,5 +126,5 @@ node_define_settings(void)
 							"Largest number of members that can hand out sequence values.",
 							"The same on all members.",
 							&quorum_sequence_stride, 8, 1, 64,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+							at_start, 0, NULL, NULL, NULL);
 }

@@ -183,6 +183,7 @@ typedef struct Pending
 	RaftStamp	stamp;
 	uint64		sent_term;
 	int64		sent_us;
+	uint64		waits_for;		/* refused once this entry is committed */
 } Pending;
 
 /* A proposal that another member forwarded to us. */
@@ -193,6 +194,7 @@ typedef struct RemoteProposal
 	uint64		term;
 	RaftToken	token;
 	RaftBuf    *data;
+	uint64		waits_for;
 } RemoteProposal;
 
 /* ---------- administration ---------- */

@@ -140,6 +140,7 @@ set_state(Worker *w, Pending *p, PendingState state)
 	{
 		case PENDING_QUEUED:
 			p->index = 0;
+			p->waits_for = 0;
 			dlist_push_tail(&w->queued, &p->link);
 			break;
 		case PENDING_SENT:
@@ -187,6 +188,7 @@ pending_requeue(Worker *w)
 
 		dlist_delete(&p->link);
 		p->state = PENDING_QUEUED;
+		p->waits_for = 0;
 		dlist_push_head(&w->queued, &p->link);
 	}
 }
@@ -231,12 +233,13 @@ typedef enum Judgement
 {
 	JUDGED_APPENDED,			/* or in the log already */
 	JUDGED_REFUSED,
+	JUDGED_WAITS,				/* refused, if what it conflicts with is committed */
 	JUDGED_LATER
 } Judgement;
 
 /* Certify and append. The reference to data stays the caller's. */
 static Judgement
-judge(Worker *w, RaftToken token, RaftBuf *data, NodeAnswer *answer)
+judge(Worker *w, RaftToken token, RaftBuf *data, uint64 *waits_for, NodeAnswer *answer)
 {
 	HlcStamp	stamp;
 	uint64_t	index;
@@ -256,8 +259,14 @@ judge(Worker *w, RaftToken token, RaftBuf *data, NodeAnswer *answer)
 	if (node_ops && node_ops->certify &&
 		!node_ops->certify((const char *) data->data, data->len, answer))
 	{
+		/*
+		 * Not before the winner itself is certain: without a majority "retry"
+		 * would be bad advice.
+		 */
 		answer->verdict = NODE_REFUSED;
-		return JUDGED_REFUSED;
+		if (*waits_for == 0)
+			*waits_for = answer->conflict_index;
+		return *waits_for > raft_commit_index(w->raft) ? JUDGED_WAITS : JUDGED_REFUSED;
 	}
 	if (clock_now(&stamp) != CLOCK_OK)
 		return JUDGED_LATER;
@@ -284,7 +293,7 @@ judge_own(Worker *w)
 		Pending    *p = dlist_container(Pending, link, iter.cur);
 		NodeAnswer	answer;
 
-		switch (judge(w, p->token, p->data, &answer))
+		switch (judge(w, p->token, p->data, &p->waits_for, &answer))
 		{
 			case JUDGED_APPENDED:
 				/* pending_appended() has moved it; or it lies further back */
@@ -303,6 +312,8 @@ judge_own(Worker *w)
 				break;
 			case JUDGED_REFUSED:
 				answer_pending(w, p, &answer);
+				break;
+			case JUDGED_WAITS:
 				break;
 			case JUDGED_LATER:
 				w->retry_us = w->now_us + RETRY_US;
@@ -398,9 +409,11 @@ remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
 static void
 judge_remote(Worker *w)
 {
-	while (!dlist_is_empty(&w->remote))
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &w->remote)
 	{
-		RemoteProposal *rp = dlist_head_element(RemoteProposal, link, &w->remote);
+		RemoteProposal *rp = dlist_container(RemoteProposal, link, iter.cur);
 		NodeAnswer	answer;
 
 		if (!worker_leads(w) || rp->term != raft_term(w->raft) ||
@@ -411,13 +424,15 @@ judge_remote(Worker *w)
 			remote_free(w, rp);
 			continue;
 		}
-		switch (judge(w, rp->token, rp->data, &answer))
+		switch (judge(w, rp->token, rp->data, &rp->waits_for, &answer))
 		{
 			case JUDGED_APPENDED:
 				break;
 			case JUDGED_REFUSED:
 				send_verdict(w, rp->from, rp->term, rp->token, &answer);
 				break;
+			case JUDGED_WAITS:
+				continue;
 			case JUDGED_LATER:
 				w->retry_us = w->now_us + RETRY_US;
 				return;
