@@ -19,6 +19,8 @@
 #define FORWARD_PROPOSAL	'P'
 #define FORWARD_REPORT		'S'
 
+#define RECENT 500				/* entries whose tokens a driver remembers */
+
 typedef struct Forwarded
 {
 	uint8_t		kind;
@@ -43,7 +45,19 @@ make_payload(RaftToken token, uint32_t len)
 	return buf;
 }
 
-/* The leader's side. */
+/* Tokens of recent entries are remembered: where is this one? 0: nowhere. */
+static uint64_t
+find_token(const SimShadow *log, uint64_t upto, RaftToken token)
+{
+	for (uint64_t i = upto; i > log->base_index && i + RECENT > upto; i--)
+	{
+		if (raft_token_equal(sim_shadow_at(log, i)->token, token))
+			return i;
+	}
+	return 0;
+}
+
+/* The leader's side. What is in the log already is not proposed again. */
 static void
 propose_here(SimNode *node, RaftToken token, uint32_t payload)
 {
@@ -54,6 +68,8 @@ propose_here(SimNode *node, RaftToken token, uint32_t payload)
 
 	if (rlog_health(node->log, NULL) != RLOG_OK)
 		return;					/* a full disk takes no new proposals */
+	if (find_token(&node->appended, sim_shadow_last(&node->appended), token) != 0)
+		return;
 	buf = make_payload(token, payload);
 	status = raft_propose(node->raft, RAFT_ENTRY_DATA, sim_next_stamp(world), token, buf, &index);
 	if (status != RAFT_OK)
@@ -84,15 +100,33 @@ pick_member(SimWorld *world)
 }
 
 static void
+acknowledge(SimNode *node, SimClient *client, uint64_t index)
+{
+	sim_oracle_acknowledged(node->world, node, client->token, index);
+	client->busy = false;
+	client->acknowledged++;
+	if (client->wanted > 0)
+		client->wanted--;
+}
+
+static void
 attempt(SimWorld *world, int number)
 {
 	SimClient  *client = &world->clients[number];
 	SimNode    *node = pick_member(world);
 	uint32_t	leader;
+	uint64_t	index;
 
 	client->asked_us = world->now_us;
 	if (node == NULL)
 		return;
+	index = find_token(&node->durable, node->published < sim_shadow_last(&node->durable) ?
+					   node->published : sim_shadow_last(&node->durable), client->token);
+	if (index != 0)
+	{
+		acknowledge(node, client, index);
+		return;
+	}
 	if (node->nproposals == SIM_MAX_PROPOSALS)
 	{
 		/* the oldest client gave up long ago */
@@ -219,11 +253,7 @@ sim_client_committed(SimNode *node, uint64_t index, const SimEntry *entry)
 		node->proposals[i] = node->proposals[--node->nproposals];
 		if (!client->busy || !raft_token_equal(client->token, entry->token))
 			return;
-		sim_oracle_acknowledged(world, node, entry->token, index);
-		client->busy = false;
-		client->acknowledged++;
-		if (client->wanted > 0)
-			client->wanted--;
+		acknowledge(node, client, index);
 		return;
 	}
 }
