@@ -28,6 +28,6 @@ extern uint64 conflict_winner(void);
 extern const char *conflict_table(void);
 extern void conflict_note_table(const char *name);
 
-extern void conflict_raise(uint64 index, const char *table) pg_attribute_noreturn();
+extern _Noreturn void conflict_raise(uint64 index, const char *table);
 
 #endif							/* PGQ_CONFLICT_H */

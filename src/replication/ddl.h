@@ -51,7 +51,7 @@ extern bool ddl_forced;
 /* ddlguard.c */
 extern void ddlguard_install(void);
 extern void ddlguard_forget(void);
-extern void ddlguard_refuse_extension(void) pg_attribute_noreturn();
+extern _Noreturn void ddlguard_refuse_extension(void);
 
 /* Tables dropped by the statement that just ran leave quorum.replicated_table. */
 extern void ddlguard_forget_dropped_tables(void);

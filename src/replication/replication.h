@@ -45,6 +45,6 @@ extern void ordercommit_arm(uint64 index, TimestampTz stamp);
  * transaction must go? Sessions poll it where they wait and in PRE_COMMIT.
  */
 extern bool conflict_is_doomed(void);
-extern void conflict_report_doomed(void) pg_attribute_noreturn();	/* ereport 40001 */
+extern _Noreturn void conflict_report_doomed(void);	/* ereport 40001 */
 
 #endif							/* PGQ_REPLICATION_H */
