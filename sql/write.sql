@@ -73,6 +73,11 @@ ROLLBACK TO a;
 DELETE FROM w WHERE id > 19000;
 COMMIT;
 SELECT count(*), sum(v) FROM w;
+BEGIN;
+SAVEPOINT a;
+UPDATE w SET v = 0;
+ROLLBACK TO a;
+COMMIT;
 
 -- past the limit
 SET quorum.max_transaction_size = '1MB';

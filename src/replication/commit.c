@@ -247,7 +247,10 @@ pre_commit(void)
 	NodeAnswer	answer;
 
 	if (!writeset_has_records())
+	{
+		writeset_close_file();
 		return;
+	}
 	PreCommit_CheckForSerializationFailure();
 	if (conflict_is_doomed())
 	{

@@ -513,6 +513,15 @@ runs_in_order(void)
 	return true;
 }
 
+/* Before the commit, which warns of files left open. */
+void
+writeset_close_file(void)
+{
+	if (file != NULL)
+		BufFileClose(file);
+	file = NULL;
+}
+
 /* The whole stream in memory, in the order of the commands. */
 static void
 seal_records(char **data, Size *len)
@@ -540,11 +549,7 @@ seal_records(char **data, Size *len)
 		memcpy(all + spilled, buffer, buffer_len);
 		*data = all;
 	}
-	if (file != NULL)
-	{
-		BufFileClose(file);
-		file = NULL;
-	}
+	writeset_close_file();
 	if (!runs_in_order())
 	{
 		char	   *sorted = MemoryContextAllocHuge(context, total);

@@ -62,6 +62,9 @@ extern int	writeset_seal(NodePart *parts);
 /* What a key of the sealed set stands for; false: not ours. */
 extern bool writeset_find_key(uint64 key, Oid *relid, Oid *indexid, KeyKind *kind);
 
+/* When there is nothing to seal: rolled-back savepoints may have spilled. */
+extern void writeset_close_file(void);
+
 extern void writeset_reset(void);	/* end of the transaction */
 
 /* Sub-transaction ends; called while it is still the current one. */
