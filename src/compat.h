@@ -28,6 +28,9 @@
 #endif
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#if PG_VERSION_NUM >= 160000	/* varlena macros left postgres.h (d952373a98) */
+#include "varatt.h"
+#endif
 
 #if PG_VERSION_NUM < 150000
 #error "pg_quorum needs PostgreSQL 15 or later"

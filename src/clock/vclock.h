@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "fmgr.h"
 
 #define VCLOCK_MAX_NAME_LEN		255

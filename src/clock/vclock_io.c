@@ -23,6 +23,7 @@
 #include "clock/vclock.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -279,6 +280,20 @@ vclock_recv(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(clock);
 }
 
+/* Counted, converted to the client's encoding. */
+static void
+send_name(StringInfo buf, const char *name, int length)
+{
+	char	   *converted = pg_server_to_client(name, length);
+
+	if (converted != name)
+		length = strlen(converted);
+	pq_sendint32(buf, length);
+	pq_sendbytes(buf, converted, length);
+	if (converted != name)
+		pfree(converted);
+}
+
 Datum
 vclock_send(PG_FUNCTION_ARGS)
 {
@@ -289,8 +304,7 @@ vclock_send(PG_FUNCTION_ARGS)
 	pq_sendint32(&buf, clock->count);
 	for (uint32 i = 0; i < clock->count; i++)
 	{
-		/* counted, converted to the client's encoding */
-		pq_sendcountedtext(&buf, vclock_name(clock, i), clock->entries[i].length, false);
+		send_name(&buf, vclock_name(clock, i), clock->entries[i].length);
 		pq_sendint64(&buf, clock->entries[i].counter);
 	}
 	PG_RETURN_BYTEA_P(pq_endtypsend(&buf));
