@@ -81,7 +81,7 @@ stage_server()
 	copy_dir --pkglibdir -rs
 	copy_dir --sharedir -rs
 	# should the system have one
-	find "$stage" -name 'pg_quorum*' -delete
+	find "$stage" -not -type d -name 'pg_quorum*' -delete
 }
 
 mkdir -p "$build" "$stage"
