@@ -253,6 +253,14 @@ outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token)
 		answer_request(w, procno, slot_token, 0, "unknown");
 		return;
 	}
+	/* ids are given out one after the other: nobody had that one yet */
+	if (token.node >= raft_committed_conf(w->raft)->next_id)
+	{
+		free(op);
+		answer_request(w, procno, slot_token, ERRCODE_INVALID_PARAMETER_VALUE,
+					   "no member of this cluster has given out such a transaction token");
+		return;
+	}
 	op->procno = procno;
 	op->slot_token = slot_token;
 	op->token = token;
