@@ -179,9 +179,10 @@ report(double began)
 		   U(s->loads));
 	printf("messages %lu: lost %lu, doubled %lu, damaged %lu\n", U(s->messages), U(s->lost),
 		   U(s->duplicated), U(s->flipped));
-	printf("syncs %lu, unsynced writes lost %lu, torn %lu, names lost %lu, damage noticed %lu\n",
+	printf("syncs %lu, unsynced writes lost %lu, torn %lu, names lost %lu, damage noticed %lu, "
+		   "salvaged %lu, trusted again %lu\n",
 		   U(s->syncs), U(s->writes_lost), U(s->writes_torn), U(s->names_lost),
-		   U(s->damage_reported));
+		   U(s->damage_reported), U(s->salvaged), U(s->trusted));
 	printf("faults:");
 	for (int i = 0; i < SIM_FAULT_BITS; i++)
 		printf(" %s %lu", sim_fault_name[i], U(s->faults[i]));

@@ -305,6 +305,7 @@ struct SimNode
 	RaftHardState hard;			/* last handed to the log */
 	SimDamage	damage;
 	bool		lost;			/* cannot go on; waits to be removed and replaced */
+	bool		recovering;		/* lost acknowledged entries, gets them again; may not vote */
 	bool		impostor;		/* came back with an empty disk under its old id */
 
 	/* what a member that lost its disk had acknowledged (the oracle's memory) */
@@ -424,6 +425,8 @@ typedef struct SimStats
 	uint64_t	writes_torn;
 	uint64_t	names_lost;
 	uint64_t	damage_reported;
+	uint64_t	salvaged;
+	uint64_t	trusted;
 	uint64_t	committed;
 	uint64_t	acknowledged;
 	uint64_t	reads_ok;

@@ -46,8 +46,10 @@ apply_one(SimNode *node)
 		SIM_CHECK(world, node->damage != SIM_SOUND,
 				  "reader: n%u: published entry %lu cannot be read: %d %s", node->id,
 				  (unsigned long) index, status, error);
-		world->stats.damage_reported++;
-		sim_node_lose(node, "damage was noticed by the applier");
+		/* the process ends; what is to become of it is seen at its start */
+		sim_trace(world, "n%u: entry %lu is damaged", node->id, (unsigned long) index);
+		node->dying = true;
+		node->disk.frozen = true;
 		return false;
 	}
 	sim_entry_from_record(&entry, &rec);
@@ -117,7 +119,8 @@ sim_db_compact(SimNode *node)
 {
 	SimWorld   *world = node->world;
 	uint64_t	keep = sim_below(&world->rand, world->options.keep_entries + 1);
-	uint64_t	upto = node->flushed.index;
+	uint64_t	durable = rlog_durable_index(node->log);
+	uint64_t	upto = node->flushed.index < durable ? node->flushed.index : durable;
 	uint64_t	conf = raft_committed_conf(node->raft)->index;
 	uint64_t	first;
 

@@ -308,6 +308,20 @@ write_log(SimNode *node, const RaftOutput *out)
 	}
 	if (out->must_sync)
 		node->next.wanted = true;
+	if (out->trusted)
+	{
+		SIM_CHECK(world, node->recovering && sim_shadow_last(&node->durable) >=
+				  rlog_distrusted_until(node->log),
+				  "distrust: n%u trusts itself with %lu of %lu", node->id,
+				  (unsigned long) sim_shadow_last(&node->durable),
+				  (unsigned long) rlog_distrusted_until(node->log));
+		SIM_CHECK(world, rlog_trust(node->log) == RLOG_OK, "trust-status: n%u: rlog_trust",
+				  node->id);
+		node->next.wanted = true;
+		node->recovering = false;
+		node->ghost_id = 0;
+		world->stats.trusted++;
+	}
 	if (out->append_pending)
 	{
 		node->next.wanted = node->next.done_wanted = true;
@@ -349,7 +363,7 @@ take(SimNode *node)
 	sim_oracle_stepped(world, node);
 	more = out.hard_changed || out.nentries > 0 || out.nmsgs > 0 || out.nmsgs_after > 0 ||
 		out.commit_first != 0 || out.nloads > 0 || out.nreads > 0 || out.append_pending ||
-		out.truncate_from != 0 || out.reset_index != 0;
+		out.truncate_from != 0 || out.reset_index != 0 || out.trusted;
 
 	for (size_t i = 0; i < out.nmsgs; i++)
 		send_one(node, &out.msgs[i]);

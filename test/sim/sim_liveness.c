@@ -29,7 +29,7 @@ majority_here(SimWorld *world, const RaftConf *conf)
 	{
 		const RaftMember *m = &conf->members[i];
 		SimNode    *node = sim_node_of(world, m->id);
-		bool		present = node != NULL && !node->lost && !node->impostor &&
+		bool		present = node != NULL && !node->lost && !node->impostor && !node->recovering &&
 			!world->excluded[node->machine];
 
 		voters[0] += m->voter;
@@ -139,6 +139,8 @@ unfinished(SimWorld *world)
 			return "a member that was removed is still there";
 		if (!node->up)
 			return "a member is down";
+		if (node->recovering)
+			return "a member has not got back what it lost";
 		if (raft_last_index(node->raft) != last || raft_commit_index(node->raft) != last)
 			return "a member lags";
 		if (node->applied.index != last)

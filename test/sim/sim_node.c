@@ -112,7 +112,7 @@ sim_node_create(SimNode *node, uint32_t id, const RaftConf *conf)
 	sim_disk_wipe(&node->disk);
 	node->id = id;
 	node->damage = SIM_SOUND;
-	node->lost = false;
+	node->lost = node->recovering = false;
 	node->crash_after = -1;
 	memcpy(node->instance, raft_conf_find(conf, id)->instance, RAFT_INSTANCE_LEN);
 	memcpy(identity.instance_id, node->instance, RAFT_INSTANCE_LEN);
@@ -225,6 +225,8 @@ create_core(SimNode *node, const Found *found, uint64_t applied)
 	disk.prev_term = rlog_prev_term(node->log);
 	disk.last_index = rlog_last_index(node->log);
 	disk.applied = applied;
+	disk.distrusted_until = rlog_distrusted_until(node->log);
+	node->recovering = disk.distrusted_until != 0;
 	disk.nruns = rlog_term_runs(node->log, &runs);
 	own = calloc(disk.nruns + 1, sizeof(RaftTermRun));
 	if (own == NULL)
@@ -253,6 +255,75 @@ close_files(SimNode *node)
 	node->log = NULL;
 }
 
+static bool
+read_all(SimNode *node, RlogStatus status, Found *found, char *error)
+{
+	if (status != RLOG_OK)
+		node->log = NULL;
+	return status == RLOG_OK &&
+		rlog_reader_open(&node->env, SIM_LOG_DIR, &node->load_reader, error) == RLOG_OK &&
+		rlog_reader_open(&node->env, SIM_LOG_DIR, &node->apply_reader, error) == RLOG_OK &&
+		read_log(node, found, error);
+}
+
+/*
+ * Cut a damaged log behind what is good, and go on as a member that does not
+ * vote until it has got the rest again. What it had acknowledged is remembered
+ * by the oracle: the others may count on it.
+ */
+static bool
+salvage(SimNode *node, Found *found)
+{
+	SimWorld   *world = node->world;
+	RlogOptions options = log_options(node);
+	char		notice[RLOG_ERROR_LEN] = "";
+	char		error[RLOG_ERROR_LEN] = "";
+	uint64_t	damaged = 0;
+	uint64_t	last;
+	RlogStatus	status;
+
+	close_files(node);
+	found_free(found);
+	memset(found, 0, sizeof(*found));
+	status = rlog_salvage(&node->env, SIM_LOG_DIR, &options, &node->log, &damaged, notice,
+						  error);
+	if (node->dying || status != RLOG_OK)
+	{
+		sim_trace(world, "n%u: nothing to salvage: %d %s", node->id, status, error);
+		if (status != RLOG_OK)
+			node->log = NULL;
+		return false;
+	}
+	SIM_CHECK(world, read_all(node, status, found, error),
+			  "salvage: n%u: what was salvaged cannot be read: %s", node->id, error);
+	last = sim_shadow_last(&found->log);
+	sim_trace(world, "n%u: salvaged up to %lu, distrusted until %lu: %s", node->id,
+			  (unsigned long) last, (unsigned long) rlog_distrusted_until(node->log), notice);
+	if (rlog_distrusted_until(node->log) < sim_shadow_last(&node->durable))
+	{
+		SIM_CHECK(world, node->damage == SIM_MISDIRECTED,
+				  "salvage: n%u: had acknowledged up to %lu, distrusts only up to %lu", node->id,
+				  (unsigned long) sim_shadow_last(&node->durable),
+				  (unsigned long) rlog_distrusted_until(node->log));
+		return false;
+	}
+	for (uint64_t i = found->log.base_index + 1; i <= last; i++)
+	{
+		const SimEntry *had = sim_shadow_at(&node->durable, i);
+		const SimEntry *has = sim_shadow_at(&found->log, i);
+
+		SIM_CHECK(world, had == NULL || (had->term == has->term && had->hash == has->hash) ||
+				  node->unsettled.count > 0,
+				  "salvage: n%u: entry %lu is not what it was", node->id, (unsigned long) i);
+	}
+	world->stats.salvaged++;
+	node->recovering = true;
+	if (node->ghost_id != node->id)
+		sim_shadow_copy(&node->ghost, &node->durable);
+	node->ghost_id = node->id;
+	return true;
+}
+
 /* Open what is on disk. False: not now; the reason has been dealt with. */
 static bool
 open_files(SimNode *node, Found *found)
@@ -263,20 +334,13 @@ open_files(SimNode *node, Found *found)
 	char		error[RLOG_ERROR_LEN] = "";
 	uint64_t	errors = node->disk.errors_given + node->disk.full_given;
 	RlogStatus	status;
-	bool		readable;
 
 	status = rlog_open(&node->env, SIM_LOG_DIR, &options, &node->log, notice, error);
-	if (status != RLOG_OK)
-		node->log = NULL;
 	if (node->dying)
 		return false;
 	if (notice[0] != '\0')
 		sim_trace(world, "n%u: %s", node->id, notice);
-	readable = status == RLOG_OK &&
-		rlog_reader_open(&node->env, SIM_LOG_DIR, &node->load_reader, error) == RLOG_OK &&
-		rlog_reader_open(&node->env, SIM_LOG_DIR, &node->apply_reader, error) == RLOG_OK &&
-		read_log(node, found, error);
-	if (readable)
+	if (read_all(node, status, found, error))
 		return true;
 
 	sim_trace(world, "n%u cannot start: %d %s", node->id, status, error);
@@ -288,7 +352,10 @@ open_files(SimNode *node, Found *found)
 	SIM_CHECK(world, node->damage != SIM_SOUND,
 			  "recovery: n%u: a sound log is refused: status %d, %s", node->id, status, error);
 	world->stats.damage_reported++;
-	sim_node_lose(node, "damage was noticed at start");
+	if (sim_chance(&world->rand, SIM_PPM * 3 / 4) && salvage(node, found))
+		return true;
+	if (!node->dying)
+		sim_node_lose(node, "damage was noticed at start");
 	return false;
 }
 
@@ -298,7 +365,9 @@ accept_log(SimNode *node, Found *found)
 {
 	SimWorld   *world = node->world;
 
-	if (node->damage == SIM_MISDIRECTED &&
+	bool		salvaged = node->recovering && node->damage != SIM_SOUND;
+
+	if (!salvaged && node->damage == SIM_MISDIRECTED &&
 		!sim_shadow_explains(&node->durable, &node->unsettled, &found->log))
 	{
 		/*
@@ -308,7 +377,7 @@ accept_log(SimNode *node, Found *found)
 		sim_node_lose(node, "a misdirected write took acknowledged entries");
 		return false;
 	}
-	if (node->damage != SIM_MISDIRECTED)
+	if (!salvaged && node->damage != SIM_MISDIRECTED)
 		sim_oracle_restarted(world, node, &found->log, found->hard);
 	node->damage = SIM_SOUND;
 	sim_changes_clear(&node->unsettled);
@@ -328,7 +397,7 @@ start_core(SimNode *node, const Found *found)
 {
 	SimWorld   *world = node->world;
 	uint64_t	last = sim_shadow_last(&found->log);
-	bool		ahead = node->flushed.index > last;
+	bool		ahead = node->flushed.index > last && rlog_distrusted_until(node->log) == 0;
 	RaftStatus	status;
 
 	node->applied = node->flushed;
@@ -467,7 +536,8 @@ sim_node_lose(SimNode *node, const char *why)
 {
 	sim_trace(node->world, "n%u is lost: %s", node->id, why);
 	node->lost = true;
-	sim_shadow_copy(&node->ghost, &node->durable);
+	if (node->ghost_id != node->id)
+		sim_shadow_copy(&node->ghost, &node->durable);
 	node->ghost_id = node->id;
 	if (node->up)
 		sim_node_stop(node, true);
@@ -485,7 +555,7 @@ sim_node_vacate(SimNode *node)
 	sim_trace(node->world, "n%u leaves machine %d", node->id, node->machine);
 	node->world->machine_of[node->id] = -1;
 	node->id = 0;
-	node->lost = node->impostor = false;
+	node->lost = node->impostor = node->recovering = false;
 	node->damage = SIM_SOUND;
 	node->incarnation++;
 	sim_disk_wipe(&node->disk);

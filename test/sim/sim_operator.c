@@ -90,7 +90,7 @@ sim_operator_calm(SimWorld *world)
 
 		if (node->id == 0)
 			continue;
-		if (node->damage != SIM_SOUND)
+		if (node->damage != SIM_SOUND || node->recovering)
 			return false;
 		if (node->raft != NULL && raft_conf(node->raft)->index > conf.index)
 			return false;

@@ -216,6 +216,8 @@ record_leader(SimWorld *world, SimNode *node, uint64_t term)
 
 	SIM_CHECK(world, node->durable_hard.term == term && node->durable_hard.vote == node->id,
 			  "early-vote: n%u leads term %lu, its own vote is not durable", node->id, U(term));
+	SIM_CHECK(world, !node->recovering, "distrust: n%u leads before it has got back what it "
+			  "lost", node->id);
 	SIM_CHECK(world, !node->impostor, "impostor: n%u leads without its disk", node->id);
 	record_vote(world, node, term, node->id);
 
@@ -240,6 +242,8 @@ sim_oracle_sent(SimWorld *world, SimNode *node, const RaftMsg *msg)
 {
 	if (msg->type == RAFT_MSG_VOTE_RESP && !msg->reject)
 	{
+		SIM_CHECK(world, !node->recovering, "distrust: n%u votes before it has got back what "
+				  "it lost", node->id);
 		SIM_CHECK(world, node->durable_hard.term > msg->term ||
 				  (node->durable_hard.term == msg->term && node->durable_hard.vote == msg->to),
 				  "early-vote: n%u tells n%u of its vote in term %lu, durable is term %lu vote %u",
@@ -268,6 +272,8 @@ learn_committed(SimWorld *world, SimNode *node, uint64_t commit)
 
 	if (first <= node->appended.base_index)
 		first = node->appended.base_index + 1;
+	if (node->recovering && commit > sim_shadow_last(&node->appended))
+		commit = sim_shadow_last(&node->appended);
 	SIM_CHECK(world, commit <= raft_last_index(node->raft),
 			  "core: n%u has commit %lu beyond its log's end %lu", node->id, U(commit),
 			  U(raft_last_index(node->raft)));
@@ -299,7 +305,8 @@ learn_committed(SimWorld *world, SimNode *node, uint64_t commit)
 		oracle->ncommitted++;
 		world->stats.committed++;
 	}
-	node->seen_commit = commit;
+	if (commit > node->seen_commit)
+		node->seen_commit = commit;
 }
 
 /* A leader has just counted up to commit. */
@@ -333,7 +340,8 @@ check_peers(SimWorld *world, SimNode *node)
 		SIM_CHECK(world, status.match < status.next,
 				  "match: n%u has match %lu, next %lu for n%u", node->id, U(status.match),
 				  U(status.next), id);
-		SIM_CHECK(world, status.match >= node->seen_match[id],
+		SIM_CHECK(world, status.match >= node->seen_match[id] ||
+				  (sim_node_of(world, id) != NULL && sim_node_of(world, id)->ghost_id == id),
 				  "match: n%u takes match of n%u back from %lu to %lu", node->id, id,
 				  U(node->seen_match[id]), U(status.match));
 		if (status.match > node->seen_match[id] && status.match >= node->appended.base_index &&
