@@ -56,6 +56,7 @@
 #define BATCH_BYTES			(Size) (1024 * 1024)
 #define FLUSH_INTERVAL_MS	2000
 #define WAIT_EXTENSION_MS	200
+#define GATE_RETRY_MS		1000
 #define RETRY_FIRST_MS		5
 #define RETRY_LAST_MS		5000
 #define START_RETRY_LAST_MS 10000
@@ -66,6 +67,8 @@ ApplyShared *apply_shared = NULL;
 static bool applying = false;	/* this process is the apply worker */
 static RepOriginId origin = InvalidRepOriginId;
 static uint64 flushed_index = 0;
+
+static int64 gate_next_us = 0;
 
 static RlogReader *reader = NULL;
 
@@ -105,7 +108,10 @@ apply_shmem_init(void)
 	pg_atomic_init_u32(&apply_shared->announced, 0);
 	pg_atomic_init_u32(&apply_shared->failed_starts, 0);
 	pg_atomic_init_u32(&apply_shared->gate_open, 0);
+	pg_atomic_init_u32(&apply_shared->barrier_passed, 0);
 	pg_atomic_init_u64(&apply_shared->barrier_index, 0);
+	for (int i = 0; i < lengthof(apply_shared->gate_done); i++)
+		pg_atomic_init_u32(&apply_shared->gate_done[i], 0);
 	ConditionVariableInit(&apply_shared->gate_cv);
 }
 
@@ -422,28 +428,27 @@ publish_flushed(void)
 	}
 }
 
+/* An error in it (a broken index, say) is no reason not to apply. */
 static void
 open_gate(void)
 {
-	volatile bool good = true;
+	volatile bool all = false;
 
 	PG_TRY();
 	{
-		sequences_open_gate();
+		all = sequences_open_gate();
 	}
 	PG_CATCH();
 	{
 		ErrorData  *edata = clean_up_after_error();
 
-		report_failure(node_applied_index(), edata);
+		ereport(LOG,
+				(errcode(edata->sqlerrcode),
+				 errmsg("pg_quorum: could not set sequences past replayed keys: %s", edata->message)));
 		FreeErrorData(edata);
-		good = false;
 	}
 	PG_END_TRY();
-	if (good)
-		report_success();
-	else
-		pause_ms(Min((int64) RETRY_FIRST_MS << Min(failures - 1, 16), RETRY_LAST_MS));
+	gate_next_us = all ? 0 : clock_monotonic_us() + GATE_RETRY_MS * INT64CONST(1000);
 }
 
 static void
@@ -459,7 +464,7 @@ main_loop(void)
 		CHECK_FOR_INTERRUPTS();
 		if (node_apply_next(&first))
 			apply_from(first);
-		else if (sequences_gate_due())
+		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)
 			open_gate();
 		else
 		{

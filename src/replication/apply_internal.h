@@ -37,14 +37,19 @@
 /*
  * Made zero at the server's start, crash restarts included. Written by the
  * apply worker, but for barrier_index, which sessions that wait for the gate
- * set, once (sequences_gate.c); all of it atomic, no lock.
+ * set, once, and gate_done, which they set too (sequences_gate.c); all of it
+ * atomic, no lock.
  */
+#define APPLY_GATE_TABLES 65536 /* table numbers above are checked every time until the gate is open */
+
 typedef struct ApplyShared
 {
 	pg_atomic_uint32 announced; /* node_apply_ready() was called in this life */
 	pg_atomic_uint32 failed_starts; /* in a row; paces the next one */
 	pg_atomic_uint32 gate_open; /* owned sequences are past every replayed key */
-	pg_atomic_uint64 barrier_index; /* open the gate once this is applied */
+	pg_atomic_uint32 barrier_passed;
+	pg_atomic_uint64 barrier_index; /* the gate may be opened once this is applied */
+	pg_atomic_uint32 gate_done[APPLY_GATE_TABLES / 32]; /* a bit a table number */
 	ConditionVariable gate_cv;
 } ApplyShared;
 
@@ -74,11 +79,11 @@ extern void conflict_apply_watch(int apply_pid, uint64 index, int64 busy_us);
 extern void sequences_install(void);
 
 /*
- * In the apply worker, outside a transaction: when the barrier is applied, set
- * owned sequences past every key and open the gate. May throw.
+ * In the apply worker, outside a transaction: the barrier is applied; put
+ * sequences right, false when some have to wait. May throw.
  */
 extern bool sequences_gate_due(void);
-extern void sequences_open_gate(void);
+extern bool sequences_open_gate(void);
 
 /* ---------- apply_rows.c ---------- */
 

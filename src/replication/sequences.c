@@ -12,11 +12,11 @@
  * Crash: commits are asynchronous, so the WAL of nextval() may be lost while the
  * rows come back from the log. And a proposal of this server's former life may
  * still be on its way. So after each start of the server there is a gate before
- * the first statement that inserts into a replicated table: whoever comes to it
+ * the first statement that changes a replicated table: whoever comes to it
  * proposes an entry without content, the barrier. Once that is applied here
- * everything older is, and the apply worker sets owned sequences past every key
- * in their tables and opens the gate (ApplyShared in apply_internal.h). The same
- * gate serves a new member that inherits the slot of one that has gone.
+ * everything older is, and owned sequences are set past every key of their
+ * tables (sequences_gate.c). The same gate serves a new member that inherits the
+ * slot of one that has gone.
  *
  * A value that a user chose may lie far above those of the sequence. It is
  * passed too, unless that would use up half of the sequence's range; then only
@@ -37,6 +37,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_node.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
@@ -358,11 +359,7 @@ fix_one(OwnedSequence *s, int slot, bool past_keys)
 
 	load_sequence(s);
 	if (s->form.seqincrement != quorum_sequence_stride)
-	{
-		if (s->form.seqincrement == 1 && !s->form.seqcycle)
-			adopt_one(s, slot);
-		return;
-	}
+		return;					/* never shared out: not ours */
 	next = next_in_class(past_keys ? highest_key(s) : s->last, slot);
 	if (next == s->next)
 		return;
@@ -377,19 +374,60 @@ fix_one(OwnedSequence *s, int slot, bool past_keys)
 							   BoolGetDatum(false));
 }
 
-/* In a transaction. */
+/*
+ * Locks of the sequence until it is done, so that of two who fix it the second
+ * one sees what the first one set. wait false: not now, if that would wait.
+ */
+static bool
+fix_table(Oid relid, int slot, bool past_keys, bool wait)
+{
+	ListCell   *lc;
+
+	if (wait)
+		LockRelationOid(relid, AccessShareLock);
+	else if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return false;
+	foreach(lc, owned_sequences(relid))
+	{
+		OwnedSequence *s = lfirst(lc);
+
+		if (wait)
+			LockRelationOid(s->seq, ShareRowExclusiveLock);
+		else if (!ConditionalLockRelationOid(s->seq, ShareRowExclusiveLock))
+			return false;
+		fix_one(s, slot, past_keys);
+		UnlockRelationOid(s->seq, ShareRowExclusiveLock);
+	}
+	return true;
+}
+
+/* See sequences_internal.h. In a transaction. */
 void
-sequences_fix_all(bool past_keys)
+sequences_fix(Oid relid)
+{
+	Elevated	saved;
+
+	elevate(&saved);
+	(void) fix_table(relid, my_slot(), true, true);
+	descend(&saved);
+}
+
+bool
+sequences_fix_all(bool past_keys, bool wait, bool (*skip) (uint32 table_id),
+				  void (*done) (uint32 table_id))
 {
 	Elevated	saved;
 	List	   *tables = NIL;
+	List	   *ids = NIL;
 	ListCell   *lc;
+	ListCell   *lc2;
 	int			slot = my_slot();
+	bool		all = true;
 
 	if (!OidIsValid(tables_catalog_oid()))
-		return;
+		return true;
 	elevate(&saved);
-	if (SPI_execute("SELECT c.oid FROM quorum.replicated_table r JOIN pg_class c ON c.oid = r.relid",
+	if (SPI_execute("SELECT c.oid, r.table_id FROM quorum.replicated_table r JOIN pg_class c ON c.oid = r.relid",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read quorum.replicated_table");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -398,13 +436,23 @@ sequences_fix_all(bool past_keys)
 
 		tables = lappend_oid(tables, DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
 																	SPI_tuptable->tupdesc, 1, &isnull)));
+		ids = lappend_int(ids, DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i],
+														   SPI_tuptable->tupdesc, 2, &isnull)));
 	}
-	foreach(lc, tables)
+	forboth(lc, tables, lc2, ids)
 	{
-		ListCell   *lc2;
+		uint32		id = (uint32) lfirst_int(lc2);
 
-		foreach(lc2, owned_sequences(lfirst_oid(lc)))
-			fix_one(lfirst(lc2), slot, past_keys);
+		if (skip && skip(id))
+			continue;
+		if (fix_table(lfirst_oid(lc), slot, past_keys, wait))
+		{
+			if (done)
+				done(id);
+		}
+		else
+			all = false;
 	}
 	descend(&saved);
+	return all;
 }

@@ -3,7 +3,11 @@
  * sequences_gate.c
  *		When owned sequences are put right (sequences.c says why and how).
  *
- *	- after a start: the gate, before the first insert into a replicated table;
+ *	- after a start: the gate. A session waits until the barrier is applied here,
+ *	  then puts its table's sequences right by itself: it may hold that table
+ *	  locked, so nobody else could be sure to. The apply worker does the same for
+ *	  all tables that it gets hold of, and opens the gate for good when it had
+ *	  all of them;
  *	- after setval(): at the end of the statement that called it;
  *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
  *	  like: at the end of the statement. INCREMENT and CYCLE are refused.
@@ -23,7 +27,9 @@
 #include "commands/defrem.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "catalog/pg_class.h"
 #include "parser/parsetree.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
@@ -83,16 +89,27 @@ propose_barrier(void)
 			 errhint("Nothing was changed. Retry when quorum.status shows has_quorum.")));
 }
 
-static void
-wait_for_gate(void)
+static bool
+table_is_done(uint32 table_id)
 {
-	if (gate_is_open() || replication_is_applying())
-		return;
-	node_require_member();
+	return table_id < APPLY_GATE_TABLES &&
+		(pg_atomic_read_u32(&apply_shared->gate_done[table_id / 32]) & (1u << table_id % 32)) != 0;
+}
+
+static void
+set_table_done(uint32 table_id)
+{
+	if (table_id < APPLY_GATE_TABLES)
+		(void) pg_atomic_fetch_or_u32(&apply_shared->gate_done[table_id / 32], 1u << table_id % 32);
+}
+
+static void
+wait_for_barrier(void)
+{
 	if (pg_atomic_read_u64(&apply_shared->barrier_index) == 0)
 		propose_barrier();
 	ConditionVariablePrepareToSleep(&apply_shared->gate_cv);
-	while (!gate_is_open())
+	while (pg_atomic_read_u32(&apply_shared->barrier_passed) == 0)
 		ConditionVariableSleep(&apply_shared->gate_cv, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
 }
@@ -100,8 +117,22 @@ wait_for_gate(void)
 static void
 check_relation(Oid relid)
 {
-	if (OidIsValid(relid) && tables_id_of_oid(relid) != 0)
-		wait_for_gate();
+	uint32		table_id = OidIsValid(relid) ? tables_id_of_oid(relid) : 0;
+	Oid			root;
+
+	if (table_id == 0 || table_is_done(table_id) || gate_is_open() || replication_is_applying())
+		return;
+	node_require_member();
+	wait_for_barrier();
+	/* one does it; those who waited find it done */
+	root = tables_oid_of(table_id);
+	LockDatabaseObject(RelationRelationId, root, 0, ExclusiveLock);
+	if (!table_is_done(table_id))
+	{
+		sequences_fix(root);
+		set_table_done(table_id);
+	}
+	UnlockDatabaseObject(RelationRelationId, root, 0, ExclusiveLock);
 }
 
 static void
@@ -123,19 +154,25 @@ sequences_gate_due(void)
 	if (gate_is_open())
 		return false;
 	barrier = pg_atomic_read_u64(&apply_shared->barrier_index);
-	return barrier != 0 && node_applied_index() >= barrier;
+	if (barrier == 0 || node_applied_index() < barrier)
+		return false;
+	if (pg_atomic_exchange_u32(&apply_shared->barrier_passed, 1) == 0)
+		ConditionVariableBroadcast(&apply_shared->gate_cv);
+	return true;
 }
 
-void
+/* False: some table is locked, once more later. */
+bool
 sequences_open_gate(void)
 {
-	node_apply_busy(node_applied_index());
+	bool		all;
+
 	StartTransactionCommand();
-	sequences_fix_all(true);
+	all = sequences_fix_all(true, false, table_is_done, set_table_done);
 	CommitTransactionCommand();
-	node_apply_busy(0);
-	pg_atomic_write_u32(&apply_shared->gate_open, 1);
-	ConditionVariableBroadcast(&apply_shared->gate_cv);
+	if (all)
+		pg_atomic_write_u32(&apply_shared->gate_open, 1);
+	return all;
 }
 
 /* ---------- setval() ---------- */
@@ -159,7 +196,7 @@ after_statement(void)
 	setval_called = false;
 	if (!replication_is_applying() && node_is_member() && node_slot() >= 0 &&
 		IsTransactionState() && session_in_quorum_database())
-		sequences_fix_all(false);
+		(void) sequences_fix_all(false, true, NULL, NULL);
 }
 
 /* ---------- ALTER SEQUENCE ---------- */

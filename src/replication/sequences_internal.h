@@ -13,10 +13,16 @@
 /* Owned by a replicated table? */
 extern bool sequences_is_ours(Oid seq);
 
+/* This table's sequences past all of its keys. */
+extern void sequences_fix(Oid relid);
+
 /*
- * All owned sequences back into this member's class, and past all keys of
- * their tables. In a transaction, as anyone.
+ * All owned sequences back into this member's class; past all keys of their
+ * tables, too, if past_keys. Not those of tables where skip says so; done is
+ * told of each that is. wait false: tables and sequences that are locked are
+ * left out, and the result is false. In a transaction, as anyone.
  */
-extern void sequences_fix_all(bool past_keys);
+extern bool sequences_fix_all(bool past_keys, bool wait, bool (*skip) (uint32 table_id),
+							  void (*done) (uint32 table_id));
 
 #endif							/* PGQ_SEQUENCES_INTERNAL_H */
