@@ -66,6 +66,7 @@ ApplyShared *apply_shared = NULL;
 
 static bool applying = false;	/* this process is the apply worker */
 static RepOriginId origin = InvalidRepOriginId;
+static uint32 entry_node = 0;	/* where the entry that is being applied came from */
 static uint64 flushed_index = 0;
 
 static int64 gate_next_us = 0;
@@ -87,6 +88,12 @@ bool
 replication_is_applying(void)
 {
 	return applying;
+}
+
+bool
+replication_is_own_entry(void)
+{
+	return applying && entry_node != 0 && entry_node == node_id();
 }
 
 /* ---------- shared memory ---------- */
@@ -207,7 +214,10 @@ static void
 apply_data(const RlogRecord *entry, Batch *batch)
 {
 	WsReader	rd;
+	RaftToken	token;
 
+	memcpy(&token, entry->token, sizeof(token));
+	entry_node = token.node;
 	if (!ws_read_open(&rd, entry->data, entry->len))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -35,6 +35,7 @@
 #include "compat.h"
 #include "replication/apply_internal.h"
 #include "replication/conflict.h"
+#include "replication/stats.h"
 
 static ExecutorRun_hook_type prev_executor_run = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -56,6 +57,7 @@ rename_cancel(void)
 	if (nesting == 0 && geterrcode() == ERRCODE_QUERY_CANCELED && conflict_cancelled_us())
 	{
 		FlushErrorState();
+		stats_add(STAT_DOOMED, 1);
 		conflict_report_doomed();
 	}
 }
@@ -166,6 +168,7 @@ roll_back_idle(void)
 	rolled_back_for = conflict_winner();
 	strlcpy(rolled_back_table, conflict_table(), sizeof(rolled_back_table));
 	rolled_back_idle = true;
+	stats_add(STAT_DOOMED, 1);
 
 	/* all of it, savepoints included, and a failed transaction instead */
 	AbortOutOfAnyTransaction();

@@ -471,6 +471,10 @@ check_same_definition(Relation rel, const char *wanted)
 				 errhint("Change the table on this server to that definition; applying goes on by itself.")));
 }
 
+/*
+ * The rows follow in the same entry. Where they came from they are there
+ * already, when the entry is applied because a crash took the commit back.
+ */
 static void
 check_empty(Relation rel)
 {
@@ -478,6 +482,9 @@ check_empty(Relation rel)
 	bool		has_rows;
 
 	become_superuser(&saved);
+	if (replication_is_own_entry())
+		run(psprintf("DELETE FROM %s", qualified_name(rel)),
+			0, NULL, NULL, NULL, SPI_OK_DELETE);
 	run(psprintf("SELECT 1 FROM %s LIMIT 1", qualified_name(rel)),
 		0, NULL, NULL, NULL, SPI_OK_SELECT);
 	has_rows = SPI_processed > 0;

@@ -29,6 +29,13 @@ extern PGDLLEXPORT void replication_apply_main(Datum arg);
 /* True in the apply worker while it applies: capture does nothing. */
 extern bool replication_is_applying(void);
 
+/*
+ * True in the apply worker while it applies an entry that a session of this very
+ * member proposed: the session failed after the decision, or a crash has taken
+ * its commit back.
+ */
+extern bool replication_is_own_entry(void);
+
 /* Name of the replication origin that carries the applied index. */
 #define REPLICATION_ORIGIN_NAME "pg_quorum"
 
