@@ -388,8 +388,8 @@ quorum_add_table(PG_FUNCTION_ARGS)
 
 	check_here();
 	rel = relation_open(relid, ShareRowExclusiveLock);
-	check_kind(rel);
 	check_permission(relid);
+	check_kind(rel);
 	check_identity(rel);
 	check_foreign_keys(rel);
 	mixed_replicated_change();
