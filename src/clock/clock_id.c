@@ -92,6 +92,7 @@ clock_next_id(int64 *id)
 	ClockVerdict verdict = clock_usable();
 	uint32		node = pg_atomic_read_u32(&clock_shared->node_id);
 	int64		now_us;
+	HlcWord		word;
 	uint64		last;
 	int64		next;
 
@@ -99,13 +100,11 @@ clock_next_id(int64 *id)
 		return verdict;
 
 	/* follow what the hybrid clock has seen of other members' time */
-	now_us = Max(clock_physical_us(),
-				 hlc_word_physical_us(pg_atomic_read_u64(&clock_shared->word)));
+	word = pg_atomic_read_u64(&clock_shared->word);
+	now_us = Max(clock_checked_physical_us(word), hlc_word_physical_us(word));
 	last = pg_atomic_read_u64(&clock_shared->last_id);
 	do
 	{
-		HlcWord		word;
-
 		next = id_after(last, (now_us - CLOCK_ID_EPOCH_US) / 1000, node);
 		if (id_ms(next) > CLOCK_ID_MS_MAX)
 			ereport(ERROR,

@@ -25,6 +25,9 @@
  */
 #define CLOCK_BOUND_AHEAD_US	INT64CONST(2000000)
 
+/* A wall clock further ahead of the last stamp than this is looked at closely. */
+#define CLOCK_SUSPECT_US		INT64CONST(100000)
+
 /* A step of the wall clock against the monotonic one that counts as a jump. */
 #define CLOCK_JUMP_US			INT64CONST(10000)
 
@@ -130,6 +133,14 @@ extern void clock_wait_ready(void);
  */
 extern int64 clock_physical_us(void);
 
+/*
+ * The same for whoever is about to act by it, with last as the clock's word: a
+ * time that is not where it would be expected is looked at first, so that a
+ * jump cannot get into a stamp before a majority that knows better has fenced
+ * this server.
+ */
+extern int64 clock_checked_physical_us(HlcWord last);
+
 /* The clock's own checks before it moves: CLOCK_OK, _NOT_READY or _BROKEN. */
 extern ClockVerdict clock_usable(void);
 
@@ -144,7 +155,7 @@ extern int64 clock_id_time_us(int64 id);
 
 /* ---------- clock_watch.c ---------- */
 
-extern void clock_check_wall(void);
+extern void clock_check_wall(bool wait);
 extern void clock_count_jump(int64 shift_us);
 extern void clock_update_fence(void);
 

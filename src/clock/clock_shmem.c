@@ -108,6 +108,18 @@ clock_physical_us(void)
 }
 
 int64
+clock_checked_physical_us(HlcWord last)
+{
+	int64		now_us = clock_physical_us();
+	int64		ahead_us = now_us - hlc_word_physical_us(last);
+
+	if (likely(ahead_us >= -CLOCK_JUMP_US && ahead_us <= CLOCK_SUSPECT_US))
+		return now_us;
+	clock_check_wall(ahead_us > 0);
+	return clock_physical_us();
+}
+
+int64
 clock_monotonic_us(void)
 {
 	struct timespec ts;
@@ -296,7 +308,7 @@ static ClockVerdict
 advance(HlcWord seen, HlcStamp *stamp)
 {
 	ClockVerdict verdict = clock_usable();
-	int64		wall_us = clock_physical_us();
+	int64		now_us;
 	HlcWord		last;
 	HlcWord		next;
 
@@ -305,11 +317,10 @@ advance(HlcWord seen, HlcStamp *stamp)
 		return verdict;
 
 	last = pg_atomic_read_u64(&clock_shared->word);
-	if (unlikely(hlc_word_physical_us(last) > wall_us + CLOCK_JUMP_US))
-		clock_check_wall();
+	now_us = clock_checked_physical_us(last);
 	do
 	{
-		next = hlc_word_receive_event(last, seen, wall_us);
+		next = hlc_word_receive_event(last, seen, now_us);
 		if (unlikely(next >= pg_atomic_read_u64(&clock_shared->bound)) &&
 			!clock_persist_bound(next, 0))
 			return CLOCK_BROKEN;
@@ -329,7 +340,7 @@ void
 clock_message_stamp(HlcStamp *stamp)
 {
 	HlcWord		word = pg_atomic_read_u64(&clock_shared->word);
-	HlcWord		wall = hlc_word_at(clock_physical_us());
+	HlcWord		wall = hlc_word_at(clock_checked_physical_us(word));
 
 	memset(stamp, 0, sizeof(*stamp));
 	if (clock_usable() == CLOCK_OK)
@@ -373,19 +384,19 @@ count_refusal(uint32 from_node)
 ClockVerdict
 clock_observe(HlcStamp remote, uint32 from_node, HlcStamp *stamp)
 {
-	HlcStamp	here;
+	HlcWord		word = pg_atomic_read_u64(&clock_shared->word);
+	HlcStamp	here = hlc_word_stamp(word, UINT32_MAX);
 	HlcWord		seen;
 
 	if (stamp != NULL)
 		memset(stamp, 0, sizeof(*stamp));
-	here = hlc_word_stamp(pg_atomic_read_u64(&clock_shared->word), UINT32_MAX);
 
 	/*
 	 * Where our own clock already stands nothing can be dragged along: after
 	 * the wall clock was set back our own stamps come home, too.
 	 */
 	if (hlc_compare(remote, here) > 0 &&
-		!hlc_within_offset(remote, clock_physical_us(), max_offset_us()))
+		!hlc_within_offset(remote, clock_checked_physical_us(word), max_offset_us()))
 	{
 		count_refusal(from_node);
 		return CLOCK_TOO_FAR_AHEAD;

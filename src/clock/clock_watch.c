@@ -11,8 +11,13 @@
  * a jump from time that merely passed while nobody looked. (The monotonic
  * clock stands still while a machine is suspended; waking up counts as a jump
  * forward, and for the clock it is one.) Looked at by the clock worker several
- * times a second, and by a tick that finds the clock ahead of the wall clock.
- * watch_lock guards the last pair of readings and the counters.
+ * times a second, and by a tick that finds the wall clock behind the last stamp
+ * or far ahead of it. watch_lock guards the last pair of readings and the
+ * counters.
+ *
+ * What is known of the peers' clocks is moved along with a jump, at once and
+ * before any stamp is made by the new time. So a member that knows its peers
+ * fences itself within the tick that would have followed the jump.
  *
  * Peers
  * -----
@@ -76,6 +81,8 @@ log_jump(int64 shift_us)
 			(errmsg("wall clock jumped %s by %lld ms",
 					shift_us < 0 ? "backwards" : "forwards",
 					(long long) (shift_us < 0 ? -shift_us : shift_us) / 1000),
+			 pg_atomic_read_u32(&clock_shared->fenced) != 0 ?
+			 errdetail("The hybrid clock goes by the clocks of the other members.") :
 			 shift_us < 0 ?
 			 errdetail("The hybrid clock goes on from where it was.") :
 			 errdetail("The hybrid clock follows it.")));
@@ -98,38 +105,6 @@ clock_count_jump(int64 shift_us)
 {
 	record_jump(shift_us);
 	log_jump(shift_us);
-}
-
-void
-clock_check_wall(void)
-{
-	int64		wall_us;
-	int64		mono_us;
-	int64		shift_us = 0;
-	ClockShared *shared = clock_shared;
-
-	/* whoever holds it is looking right now */
-	if (!LWLockConditionalAcquire(&shared->watch_lock, LW_EXCLUSIVE))
-		return;
-	if (read_both_clocks(&wall_us, &mono_us))
-	{
-		if (shared->watch_wall_us != 0)
-			shift_us = (wall_us - shared->watch_wall_us) - (mono_us - shared->watch_mono_us);
-
-		/* time never runs backwards, whatever the monotonic clock claims */
-		if (wall_us < shared->watch_wall_us)
-			shift_us = Min(shift_us, wall_us - shared->watch_wall_us);
-		shared->watch_wall_us = wall_us;
-		shared->watch_mono_us = mono_us;
-		if (shift_us > -CLOCK_JUMP_US && shift_us < CLOCK_JUMP_US)
-			shift_us = 0;
-		else
-			record_jump(shift_us);
-	}
-	LWLockRelease(&shared->watch_lock);
-
-	if (shift_us != 0)
-		log_jump(shift_us);
 }
 
 /* ---------- peers ---------- */
@@ -266,8 +241,16 @@ median(int64 *values, int count)
 	return values[(count - 1) / 2];
 }
 
-void
-clock_update_fence(void)
+typedef enum FenceChange
+{
+	FENCE_AS_IT_WAS,
+	FENCE_UP,
+	FENCE_DOWN
+} FenceChange;
+
+/* With peers_lock held. */
+static FenceChange
+judge_fence(void)
 {
 	ClockShared *shared = clock_shared;
 	int64		offsets_us[CLOCK_MAX_PEERS];
@@ -275,15 +258,12 @@ clock_update_fence(void)
 	int64		clock_ahead_us;
 	int			off = 0;
 	int			agree = 1;		/* with ourselves */
-	int			members;
-	uint32		was;
-	uint32		is;
+	int			members = shared->npeers + 1;
+	uint32		was = pg_atomic_read_u32(&shared->fenced);
+	uint32		is = was;
 
 	clock_ahead_us =
 		hlc_word_physical_us(pg_atomic_read_u64(&shared->word)) - clock_wall_us();
-
-	LWLockAcquire(&shared->peers_lock, LW_EXCLUSIVE);
-	members = shared->npeers + 1;
 	for (int i = 0; i < shared->npeers; i++)
 	{
 		ClockPeer  *peer = &shared->peers[i];
@@ -295,7 +275,6 @@ clock_update_fence(void)
 		else
 			agree++;
 	}
-	was = is = pg_atomic_read_u32(&shared->fenced);
 	if (off * 2 > members)
 	{
 		is = 1;
@@ -307,18 +286,95 @@ clock_update_fence(void)
 		pg_atomic_write_u64(&shared->correction_us, 0);
 	}
 	pg_atomic_write_u32(&shared->fenced, is);
-	LWLockRelease(&shared->peers_lock);
+	return is == was ? FENCE_AS_IT_WAS : (is ? FENCE_UP : FENCE_DOWN);
+}
 
-	if (is && !was)
+static void
+log_fence(FenceChange change)
+{
+	if (change == FENCE_UP)
 		ereport(LOG,
 				(errmsg("this server's clock differs from a majority of the members by more than %d ms",
 						quorum_max_clock_offset_ms),
 				 errdetail("It neither leads nor stamps entries until the clock is right again."),
 				 errhint("Check the time synchronisation of this server.")));
-	else if (was && !is)
+	else if (change == FENCE_DOWN)
 		ereport(LOG,
 				(errmsg("this server's clock agrees with a majority of the members again")));
 }
+
+void
+clock_update_fence(void)
+{
+	FenceChange change;
+
+	LWLockAcquire(&clock_shared->peers_lock, LW_EXCLUSIVE);
+	change = judge_fence();
+	LWLockRelease(&clock_shared->peers_lock);
+	log_fence(change);
+}
+
+/* Our wall clock has jumped: the peers' clocks have not. */
+static FenceChange
+move_fence(int64 shift_us)
+{
+	FenceChange change;
+
+	LWLockAcquire(&clock_shared->peers_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < clock_shared->npeers; i++)
+	{
+		ClockPeer  *peer = &clock_shared->peers[i];
+
+		for (int k = 0; k < peer->nsamples; k++)
+			peer->samples[k].offset_us -= shift_us;
+		peer->best.offset_us -= shift_us;
+	}
+	change = judge_fence();
+	LWLockRelease(&clock_shared->peers_lock);
+	return change;
+}
+
+/* ---------- jumps, once they are seen ---------- */
+
+/* wait: also when somebody is looking right now, until the result is there. */
+void
+clock_check_wall(bool wait)
+{
+	int64		wall_us;
+	int64		mono_us;
+	int64		shift_us = 0;
+	FenceChange change = FENCE_AS_IT_WAS;
+	ClockShared *shared = clock_shared;
+
+	if (wait)
+		LWLockAcquire(&shared->watch_lock, LW_EXCLUSIVE);
+	else if (!LWLockConditionalAcquire(&shared->watch_lock, LW_EXCLUSIVE))
+		return;
+	if (read_both_clocks(&wall_us, &mono_us))
+	{
+		if (shared->watch_wall_us != 0)
+			shift_us = (wall_us - shared->watch_wall_us) - (mono_us - shared->watch_mono_us);
+
+		/* time never runs backwards, whatever the monotonic clock claims */
+		if (wall_us < shared->watch_wall_us)
+			shift_us = Min(shift_us, wall_us - shared->watch_wall_us);
+		shared->watch_wall_us = wall_us;
+		shared->watch_mono_us = mono_us;
+		if (shift_us > -CLOCK_JUMP_US && shift_us < CLOCK_JUMP_US)
+			shift_us = 0;
+		else
+		{
+			record_jump(shift_us);
+			change = move_fence(shift_us);
+		}
+	}
+	LWLockRelease(&shared->watch_lock);
+
+	if (shift_us != 0)
+		log_jump(shift_us);
+	log_fence(change);
+}
+
 
 bool
 clock_is_fenced(char *why, Size why_size)

@@ -97,7 +97,7 @@ clock_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 
-		clock_check_wall();
+		clock_check_wall(true);
 		if (in_use)
 			renew_ahead();
 		lamport_renew_ahead();

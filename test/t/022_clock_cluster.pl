@@ -18,8 +18,8 @@ $c->everywhere(q(
 	ALTER DATABASE postgres SET search_path = public, quorum;
 	CREATE TABLE t (id int PRIMARY KEY, note text);
 	CREATE TABLE hot (id int PRIMARY KEY, v bigint NOT NULL);
-));
-$c->add_tables('t', 'hot');
+) . $QuorumCluster::LOAD_SCHEMA);
+$c->add_tables('t', 'hot', 'load', 'load_counter');
 $c->node(1)->safe_psql($db, 'INSERT INTO hot VALUES (1, 0)');
 my %id_of = map { $_->name => $_->safe_psql($db, 'SELECT node_id FROM status') } $c->nodes;
 
@@ -187,6 +187,7 @@ sub follower_off
 	$leader = $c->wait_for_leader;
 	($off, $other) = $c->others($leader);
 	$c->fault($off, clock => $seconds * 1_000_000);
+	near_true_time($off, "$what, with the first tick after it");
 	$c->wait_until("$what: " . $off->name . ' fences itself', sub { clock_of($off, 'fenced') eq 't' });
 	like(clock_of($off, 'detail'), qr/quorum\.max_clock_offset/, "$what: clock_status says why");
 	ok($c->log_matches($off, qr/this server's clock differs from a majority/), "$what: its log says so");
@@ -221,8 +222,11 @@ sub leader_off
 	my $what = sprintf 'leader %+d s', $seconds;
 	my $was = $c->wait_for_leader;
 	my @rest = $c->others($was);
+	my $load = $c->start_load(clients => 3, mode => 'insert');
 
+	$c->wait_until("$what: the load runs", sub { $c->acknowledged($load) > 20 });
 	$c->fault($was, clock => $seconds * 1_000_000);
+	near_true_time($was, "$what, with the first tick after it");
 	$c->wait_until("$what: it fences itself", sub { clock_of($was, 'fenced') eq 't' });
 	$c->wait_until("$what: another member leads", sub {
 		my $now = $c->ask($rest[0], 'SELECT leader FROM status');
@@ -231,6 +235,11 @@ sub leader_off
 	write_on($_, $what) for @rest;
 	near_true_time($_, $what) for @rest;
 	is(clock_of($_, 'fenced'), 'f', "$what: " . $_->name . ' is not fenced') for @rest;
+	write_on($was, $what);
+	near_true_time($was, $what);
+	my $acknowledged = $c->acknowledged($load);
+	$c->wait_until("$what: the load goes on", sub { $c->acknowledged($load) > $acknowledged + 20 });
+	$c->stop_load($load);
 	$c->no_fault($was, 'clock');
 	$c->wait_until("$what: right again, it is not fenced", sub { clock_of($was, 'fenced') eq 'f' });
 	write_on($_, "$what, and right again") for $c->nodes;
@@ -262,7 +271,7 @@ $c->wait_for_leader;
 write_on($_, 'all crashed') for $c->nodes;
 
 $c->settle;
-$c->tables_equal(['t', 'hot'], 'tables equal');
+$c->tables_equal(['t', 'hot', 'load'], 'tables equal');
 is($c->node(1)->safe_psql($db, 'SELECT count(*) FROM t'), $rows, 'every acknowledged row is there');
 for my $server ($c->nodes)
 {
