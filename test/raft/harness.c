@@ -264,6 +264,7 @@ try_restart(uint32_t id)
 	disk.runs = runs;
 	disk.confs = confs;
 	disk.applied = n->give_applied ? n->applied : 0;
+	disk.distrusted_until = n->distrusted_until;
 	status = raft_create(&n->config, &disk, now_us, rnd(&entropy_seed), &n->raft);
 	free(runs);
 	free(confs);
@@ -276,6 +277,9 @@ try_restart(uint32_t id)
 	n->up = true;
 	if (!n->give_applied)
 		n->applied = n->disk.base;
+	/* what a salvaged log lost below the applied index comes again */
+	if (n->applied > log_last(&n->disk))
+		n->applied = log_last(&n->disk);
 	oracle_restarted(n);
 	drain(id);
 	return RAFT_OK;
@@ -301,6 +305,26 @@ wipe(uint32_t id)
 	n->applied = 0;
 	n->conf = first_conf;
 	n->config.instance[2]++;
+}
+
+void
+lose_tail(uint32_t id, uint64_t n)
+{
+	Node	   *x = node(id);
+	uint64_t	last = log_last(&x->disk);
+
+	crash(id);
+	trace("%u loses its last %llu entries", id, (unsigned long long) n);
+	CHECK(n <= x->disk.n);
+	if (x->distrusted_until < last)
+		x->distrusted_until = last;
+	log_truncate(&x->disk, last - n + 1);
+	log_copy(&x->log, &x->disk);
+	if (x->hard.commit > log_last(&x->disk))
+		x->hard.commit = log_last(&x->disk);
+	x->hard_out = x->hard;
+	if (x->applied > log_last(&x->disk))
+		x->applied = log_last(&x->disk);
 }
 
 static void
@@ -562,6 +586,12 @@ take_output(Node *n)
 	n->install_from = out.install_from;
 	n->install_index = out.install_index;
 	n->install_term = out.install_term;
+	if (out.trusted)
+	{
+		trace("  %u trusts its log again", n->id);
+		CHECK(n->distrusted_until != 0 && log_last(&n->disk) >= n->distrusted_until);
+		n->distrusted_until = 0;
+	}
 	if (out.role_changed)
 		trace("  %u role %d term %llu leader %u", n->id, raft_role(n->raft),
 			  (unsigned long long) raft_term(n->raft), raft_leader(n->raft));

@@ -101,6 +101,7 @@ typedef struct Node
 	RaftConf	conf;
 	uint64_t	applied;		/* and with give_applied, told at restart */
 	bool		give_applied;
+	uint64_t	distrusted_until;	/* see lose_tail() */
 
 	Log			log;			/* as handed out */
 	RaftHardState hard_out;
@@ -184,6 +185,8 @@ extern void crash(uint32_t id);
 extern RaftStatus try_restart(uint32_t id);
 extern void restart(uint32_t id);	/* crashes it first when it is up */
 extern void wipe(uint32_t id);	/* crash and lose disk and instance uuid */
+/* Crash; the last n durable entries cannot be read any more (rlog_salvage). */
+extern void lose_tail(uint32_t id, uint64_t n);
 
 /* Put terms[0..n-1] of entries on a node's disk before it starts; 0 ends. */
 extern void seed_log(uint32_t id, const int *terms);

@@ -135,6 +135,9 @@ oracle_sent(const Node *n, const RaftMsg *m)
 {
 	if (m->from != n->id)
 		BROKEN("node %u sends as %u", n->id, m->from);
+	if (n->distrusted_until != 0 && !m->reject &&
+		(m->type == RAFT_MSG_VOTE_RESP || m->type == RAFT_MSG_PREVOTE_RESP))
+		BROKEN("node %u votes although its disk lost entries", n->id);
 	if (m->type == RAFT_MSG_VOTE_RESP && !m->reject)
 	{
 		if (n->hard.term < m->term || (n->hard.term == m->term && n->hard.vote != m->to))
@@ -278,7 +281,7 @@ check_leader(Node *n)
 			BROKEN("%u has match %llu, next %llu of %u", n->id, U(s.match), U(s.next), id);
 		if (id > MAX_NODES)
 			continue;
-		if (s.match < n->match_seen[id] && nodes[id].exists)
+		if (s.match < n->match_seen[id] && nodes[id].exists && nodes[id].distrusted_until == 0)
 			BROKEN("match of %u at %u went from %llu to %llu", id, n->id,
 				   U(n->match_seen[id]), U(s.match));
 		n->match_seen[id] = s.match;

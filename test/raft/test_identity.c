@@ -1,11 +1,176 @@
 /*-------------------------------------------------------------------------
  *
  * test_identity.c
- *		Members whose disk was wiped, and disks that hang (P-34, P-35).
+ *		Members whose disk was wiped, lost acknowledged entries, or hangs (P-32 as
+ *		far as the core takes part in it, P-34, P-35).
  *
  *-------------------------------------------------------------------------
  */
 #include "harness.h"
+
+/* ---------- P-32 ---------- */
+
+/* 1 and 3 have the last entries; 3's disk loses them. */
+static uint64_t
+lossy_member(void)
+{
+	uint64_t	index = 0;
+
+	cluster(3);
+	elect(1);
+	propose(1, "a");
+	settle();
+	run(HB_US);
+	isolate(2);
+	for (int i = 0; i < 3; i++)
+		index = propose(1, "committed by 1 and 3");
+	settle();
+	run(HB_US);
+	CHECK_EQ(commit_of(1), index);
+	quorum_oracle = false;		/* it is broken from outside now */
+	lose_tail(3, 2);
+	return index;
+}
+
+static void
+P32_lost_entries_are_sent_again(void)
+{
+	uint64_t	index = lossy_member();
+
+	restart(3);
+	CHECK(raft_is_recovering(core(3)));
+	heal();
+	run(4 * HB_US);
+	CHECK(is_leader(1));
+	CHECK(has_data(3, index, "committed by 1 and 3"));
+	CHECK(!raft_is_recovering(core(3)));
+	CHECK_EQ(node(3)->distrusted_until, 0);
+	CHECK(raft_is_promotable(core(3)));
+	check_converged();
+}
+
+/* Not before they are durable, and not with anything less. */
+static void
+P32_trusted_only_when_they_are_on_disk(void)
+{
+	uint64_t	index = lossy_member();
+
+	restart(3);
+	hold_disk(3);
+	run(4 * HB_US);
+	CHECK_EQ(last_of(3), index);
+	CHECK(raft_is_recovering(core(3)));
+	CHECK(!raft_is_promotable(core(3)));
+	restart(3);					/* lost again, with the crash */
+	CHECK(raft_is_recovering(core(3)));
+	run(4 * HB_US);
+	CHECK(!raft_is_recovering(core(3)));
+	heal();
+	check_converged();
+}
+
+/* Without 1 the entries exist nowhere: 2 must not be elected with 3's vote. */
+static void
+P32_no_vote_and_no_campaign_before(void)
+{
+	uint64_t	index = lossy_member();
+
+	crash(1);
+	restart(3);
+	heal();
+	for (int i = 0; i < 4; i++)
+	{
+		jump(2 * T_US);
+		campaign(2);
+		campaign(3);
+		settle();
+		CHECK_EQ(leader_now(), 0);
+	}
+	run(10 * T_US);
+	CHECK_EQ(leader_now(), 0);
+	inject(3, message(RAFT_MSG_VOTE, 2, 3, 50));	/* of an empty log, but still */
+	CHECK(node(3)->hard.vote != 2);
+	drop(ANY, ANY, ANY);
+	restart(1);
+	check_converged();
+	CHECK(has_data(2, index, "committed by 1 and 3"));
+	CHECK(!raft_is_recovering(core(3)));
+}
+
+/* An acknowledgement from before the loss, late: it costs no liveness. */
+static void
+P32_late_acknowledgement_of_lost_entries(void)
+{
+	Packet	   *late;
+	uint64_t	index;
+
+	cluster(3);
+	elect(1);
+	run(HB_US);
+	isolate(2);
+	propose(1, "a");
+	index = propose(1, "b");
+	deliver_all(RAFT_MSG_APPEND, 1, 3);
+	late = NULL;
+	while (count_msgs(RAFT_MSG_APPEND_RESP, 3, 1) > 0)
+	{
+		if (late != NULL)
+			packet_free(late);
+		late = take(RAFT_MSG_APPEND_RESP, 3, 1);
+	}
+	CHECK_EQ(late->msg.index, index);
+	quorum_oracle = false;
+	lose_tail(3, 2);
+	restart(3);
+	put(copy_packet(late));
+	settle();
+	put(late);
+	run(4 * HB_US);
+	CHECK(has_data(3, index, "b"));
+	heal();
+	check_converged();
+	CHECK(!raft_is_recovering(core(3)));
+}
+
+/*
+ * The tables are ahead of what is left of the log: the lost entries are handed
+ * out once more, and the driver, whose tables say what they have, skips them.
+ */
+static void
+P32_applied_above_the_salvaged_log(void)
+{
+	uint64_t	index = lossy_member();
+
+	node(3)->give_applied = true;
+	node(3)->applied = index;
+	restart(3);
+	CHECK(raft_is_recovering(core(3)));
+	heal();
+	check_converged();
+	CHECK_EQ(node(3)->applied, last_of(3));
+}
+
+/* All of a leader's majority but itself lossy, one after the other. */
+static void
+P32_leader_loses_its_tail(void)
+{
+	uint64_t	index;
+
+	cluster(3);
+	elect(1);
+	index = propose(1, "a");
+	settle();
+	run(HB_US);
+	quorum_oracle = false;
+	lose_tail(1, 1);
+	restart(1);
+	CHECK(!raft_is_promotable(core(1)));
+	run(6 * T_US);
+	CHECK(leader_now() >= 2);
+	check_converged();
+	CHECK(has_data(1, index, "a"));
+	CHECK(!raft_is_recovering(core(1)));
+}
 
 /* ---------- P-34 ---------- */
 
@@ -269,6 +434,12 @@ P35_follower_with_a_hung_disk(void)
 }
 
 const Test	tests_identity[] = {
+	TEST(P32_lost_entries_are_sent_again),
+	TEST(P32_trusted_only_when_they_are_on_disk),
+	TEST(P32_no_vote_and_no_campaign_before),
+	TEST(P32_late_acknowledgement_of_lost_entries),
+	TEST(P32_applied_above_the_salvaged_log),
+	TEST(P32_leader_loses_its_tail),
 	TEST(P34_wiped_voter_that_knows_the_members),
 	TEST(P34_wiped_voter_that_knows_nothing),
 	TEST(P34_wiped_voter_does_not_commit),
