@@ -97,7 +97,7 @@ sim_options_draw(SimOptions *o, SimRand *rand)
 	draw_faults(o, rand);
 	o->clients = (int) BETWEEN(1, SIM_MAX_CLIENTS);
 	o->client_gap_us = (int64_t) BETWEEN(500, 50000);
-	o->operator_gap_us = o->election_timeout_us * (int64_t) BETWEEN(2, 20);
+	o->operator_gap_us = o->election_timeout_us * (int64_t) BETWEEN(1, ONE_IN(2) ? 4 : 20) / 2;
 	o->membership = !ONE_IN(3);
 	o->lease_reads = ONE_IN(3);
 	/* within a lease's slack of a tenth of it; see raft.h */

@@ -10,6 +10,10 @@
  *	double-vote			one vote per (term, voter, instance), across restarts
  *	append-only			a leader never cuts its log
  *	log-matching		same (index, term): same entry, same entry before it
+ *	vote-quorum			a leader has the votes of a quorum, of both halves when joint
+ *	vote-stale			nobody votes for a log that is worse than its own
+ *	conf-early			configurations change after a commit in the leader's own term
+ *	conf-overlap		... and only when the one before is committed
  *	leader-complete		a leader has all that earlier terms committed
  *	committed-cut		no member cuts what it helped to commit
  *	state-machine		all apply the same entries in the same order
@@ -120,6 +124,25 @@ seen_grow(SimOracle *oracle)
 	free(old);
 }
 
+/*
+ * Configurations are in force from the append on, so a leader may propose one
+ * only when it has committed in its own term, and the one before is committed.
+ */
+static void
+check_change(SimWorld *world, SimNode *node, uint64_t index)
+{
+	uint64_t	commit = raft_commit_index(node->raft);
+
+	SIM_CHECK(world, sim_shadow_term(&node->appended, commit) == raft_term(node->raft),
+			  "conf-early: n%u leads term %lu and changes the configuration, its commit index %lu "
+			  "is of term %lu", node->id, U(raft_term(node->raft)), U(commit),
+			  U(sim_shadow_term(&node->appended, commit)));
+	for (uint64_t i = index - 1; i > commit && i > node->appended.base_index; i--)
+		SIM_CHECK(world, sim_shadow_at(&node->appended, i)->type != RAFT_ENTRY_CONF,
+				  "conf-overlap: n%u appends a configuration at %lu, the one at %lu is not "
+				  "committed (%lu)", node->id, U(index), U(i), U(commit));
+}
+
 void
 sim_oracle_appended(SimWorld *world, SimNode *node, uint64_t index, const SimEntry *entry,
 					uint64_t prev_term)
@@ -127,6 +150,9 @@ sim_oracle_appended(SimWorld *world, SimNode *node, uint64_t index, const SimEnt
 	SimOracle  *oracle = &world->oracle;
 	SimSeen    *seen;
 
+	if (entry->type == RAFT_ENTRY_CONF && raft_role(node->raft) == RAFT_LEADER &&
+		entry->term == raft_term(node->raft))
+		check_change(world, node, index);
 	seen_grow(oracle);
 	seen = &oracle->seen[seen_slot(oracle, index, entry->term)];
 	world->hash = sim_mix(sim_mix(world->hash, index), entry->hash);
@@ -192,6 +218,36 @@ record_vote(SimWorld *world, SimNode *node, uint64_t term, uint32_t candidate)
 	oracle->votes[oracle->nvotes++] = vote;
 }
 
+/* Has a quorum of both halves voted for it? */
+static bool
+elected(SimWorld *world, const RaftConf *conf, bool outgoing, uint64_t term, uint32_t id)
+{
+	const SimOracle *oracle = &world->oracle;
+	uint32_t	voters = 0;
+	uint32_t	votes = 0;
+
+	for (uint32_t i = 0; i < conf->nmembers; i++)
+	{
+		const RaftMember *m = &conf->members[i];
+
+		if (outgoing ? !m->voter_outgoing : !m->voter)
+			continue;
+		voters++;
+		for (size_t v = oracle->nvotes; v-- > 0;)
+		{
+			const SimVote *vote = &oracle->votes[v];
+
+			if (vote->term == term && vote->voter == m->id && vote->candidate == id &&
+				memcmp(vote->instance, m->instance, RAFT_INSTANCE_LEN) == 0)
+			{
+				votes++;
+				break;
+			}
+		}
+	}
+	return voters == 0 ? outgoing : votes > voters / 2;
+}
+
 static void
 record_leader(SimWorld *world, SimNode *node, uint64_t term)
 {
@@ -221,6 +277,10 @@ record_leader(SimWorld *world, SimNode *node, uint64_t term)
 	SIM_CHECK(world, !node->impostor, "impostor: n%u leads without its disk", node->id);
 	record_vote(world, node, term, node->id);
 
+	SIM_CHECK(world, elected(world, raft_conf(node->raft), false, term, node->id) &&
+			  elected(world, raft_conf(node->raft), true, term, node->id),
+			  "vote-quorum: n%u leads term %lu without a quorum's votes", node->id, U(term));
+
 	/* newest first: with log matching the first one settles the others */
 	for (size_t i = oracle->ncommitted; i > node->appended.base_index; i--)
 	{
@@ -237,6 +297,25 @@ record_leader(SimWorld *world, SimNode *node, uint64_t term)
 
 /* ---------- messages ---------- */
 
+/* Only a candidate with a log at least as good gets a vote. */
+static void
+check_candidate(SimWorld *world, SimNode *voter, SimNode *candidate, uint64_t term)
+{
+	uint64_t	last = sim_shadow_last(&voter->appended);
+	uint64_t	last_term = sim_shadow_term(&voter->appended, last);
+	uint64_t	its,
+				its_term;
+
+	if (candidate == NULL || !candidate->up || candidate->raft == NULL ||
+		raft_role(candidate->raft) != RAFT_CANDIDATE || raft_term(candidate->raft) != term)
+		return;
+	its = sim_shadow_last(&candidate->appended);
+	its_term = sim_shadow_term(&candidate->appended, its);
+	SIM_CHECK(world, its_term > last_term || (its_term == last_term && its >= last),
+			  "vote-stale: n%u with %lu/%lu votes for n%u with %lu/%lu in term %lu", voter->id,
+			  U(last), U(last_term), candidate->id, U(its), U(its_term), U(term));
+}
+
 void
 sim_oracle_sent(SimWorld *world, SimNode *node, const RaftMsg *msg)
 {
@@ -249,6 +328,7 @@ sim_oracle_sent(SimWorld *world, SimNode *node, const RaftMsg *msg)
 				  "early-vote: n%u tells n%u of its vote in term %lu, durable is term %lu vote %u",
 				  node->id, msg->to, U(msg->term), U(node->durable_hard.term),
 				  node->durable_hard.vote);
+		check_candidate(world, node, sim_node_of(world, msg->to), msg->term);
 		record_vote(world, node, msg->term, msg->to);
 	}
 	else if (msg->type == RAFT_MSG_APPEND_RESP && !msg->reject)
