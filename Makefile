@@ -7,12 +7,16 @@
 #	make check-crash ROUNDS=100	random crash points under load
 #	make check-assert	the suites on a PostgreSQL 15 with assertions
 #	make check-majors	the suites on PostgreSQL 17 and 18
+#	make check-scenarios [FILES=...]	stories about the consensus core
+#	make check-sim [SEEDS=n] [STEPS=n] [SEED=n]	simulation of core and log
+#	make check-mutants	deliberate bugs, each of which the tests must catch
 #	make bench		against one primary with two synchronous standbys
 #
 # Only the targets of the first line need PGXS; the others do their own set-up,
 # packages included (CONTRIBUTING.md), and build in scratch directories.
 
-OWN_SETUP = check demo cluster cluster-stop check-crash check-assert check-majors bench
+OWN_SETUP = check demo cluster cluster-stop check-crash check-assert check-majors \
+	check-scenarios check-sim check-mutants bench
 .PHONY: $(OWN_SETUP)
 
 ifneq ($(filter $(OWN_SETUP),$(MAKECMDGOALS)),)
@@ -35,6 +39,9 @@ check-majors:
 		echo "PostgreSQL $$major" && \
 		PG_CONFIG=$$pg_config test/check || exit 1; \
 	done
+
+check-scenarios:
+	@$(MAKE) -s -C test/scenario check $(if $(FILES),FILES='$(abspath $(FILES))')
 
 bench:
 	@test/bench/run.sh

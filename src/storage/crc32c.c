@@ -4,8 +4,9 @@
  *		CRC-32C by the processor's instruction where it has one, else eight
  *		bytes at a time from tables.
  *
- * The tables are computed on first use. The transport runs on one thread, so
- * that needs no lock.
+ * The tables are computed on first use, by whichever thread comes first: the
+ * log's pool thread and the event loop both get here. A second one that comes
+ * while they are being built waits for the few microseconds that it takes.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +23,14 @@
 #define CASTAGNOLI_REVERSED 0x82F63B78
 
 static uint32_t table[8][256];
-static bool table_ready = false;
+
+enum
+{
+	TABLE_NONE,
+	TABLE_BUILDING,
+	TABLE_READY
+};
+static int	table_state = TABLE_NONE;	/* atomic */
 
 static void
 build_table(void)
@@ -38,7 +46,24 @@ build_table(void)
 	for (uint32_t i = 0; i < 256; i++)
 		for (int k = 1; k < 8; k++)
 			table[k][i] = (table[k - 1][i] >> 8) ^ table[0][table[k - 1][i] & 0xFF];
-	table_ready = true;
+}
+
+static void
+need_table(void)
+{
+	int			none = TABLE_NONE;
+
+	if (__atomic_load_n(&table_state, __ATOMIC_ACQUIRE) == TABLE_READY)
+		return;
+	if (__atomic_compare_exchange_n(&table_state, &none, TABLE_BUILDING, false,
+									__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+	{
+		build_table();
+		__atomic_store_n(&table_state, TABLE_READY, __ATOMIC_RELEASE);
+		return;
+	}
+	while (__atomic_load_n(&table_state, __ATOMIC_ACQUIRE) != TABLE_READY)
+		;
 }
 
 uint32_t
@@ -46,8 +71,7 @@ pgq_crc32c_add_table(uint32_t crc, const void *data, size_t len)
 {
 	const uint8_t *p = data;
 
-	if (!table_ready)
-		build_table();
+	need_table();
 
 	for (; len >= 8; len -= 8, p += 8)
 	{
