@@ -51,6 +51,7 @@ static RaftToken last_token;
 static bool has_last_token = false;
 static HlcStamp decided_stamp;
 static bool decided = false;
+static ErrorContextCallback in_doubt;
 
 static int64
 now_us(void)
@@ -197,6 +198,9 @@ report_verdict(const NodeAnswer *answer)
 
 /* ---------- pre-commit ---------- */
 
+static const char decided_detail[] =
+"The transaction is committed in the log, and applied here by the apply worker.";
+
 static void
 propose(NodeAnswer *answer)
 {
@@ -215,6 +219,28 @@ propose(NodeAnswer *answer)
 	stats_add(STAT_VERDICT_WAIT_US, now_us() - begun);
 }
 
+/*
+ * A message that is no error looks at interrupts, and the cancel that comes
+ * with being doomed would take our own error's place: hence the hold, which
+ * the error ends.
+ */
+static void
+report_turn_lost(uint64 index)
+{
+	HOLD_INTERRUPTS();
+	if (!ProcDiePending)
+	{
+		/* by the keys this should not be (design.md section 6) */
+		stats_add(STAT_DEFECTS, 1);
+		QueryCancelPending = false;
+		ereport(LOG,
+				(errmsg("session was aborted in favour of an earlier entry although its own entry " UINT64_FORMAT " is decided",
+						index),
+				 errdetail("The apply worker applies it. Please report this: certification should have refused one of the two.")));
+	}
+	report_unknown(decided_detail);
+}
+
 static void
 wait_for_turn(uint64 index)
 {
@@ -227,18 +253,49 @@ wait_for_turn(uint64 index)
 	mine = node_turn_wait(index, conflict_is_doomed);
 	stats_add(STAT_TURN_WAITS, 1);
 	stats_add(STAT_TURN_WAIT_US, now_us() - begun);
-	if (mine)
+	if (!mine)
+		report_turn_lost(index);
+}
+
+/*
+ * While a decided entry is on its way into the commit record: whatever goes
+ * wrong, the client must not take it for "nothing happened". Runs inside
+ * errfinish(), for all messages.
+ */
+static void
+error_in_doubt(void *arg)
+{
+	int			code = geterrcode();
+
+	if (ERRCODE_TO_CATEGORY(code) == ERRCODE_SUCCESSFUL_COMPLETION ||
+		ERRCODE_TO_CATEGORY(code) == ERRCODE_WARNING ||
+		code == ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN)
 		return;
-	if (!ProcDiePending)
-	{
-		/* by the keys this cannot be (design.md section 6) */
-		stats_add(STAT_DEFECTS, 1);
-		ereport(LOG,
-				(errmsg("session was aborted in favour of an earlier entry although its own entry " UINT64_FORMAT " is decided",
-						index),
-				 errdetail("The apply worker applies it. Please report this: certification should have refused one of the two.")));
-	}
-	report_unknown("The transaction is committed in the log, and applied here by the apply worker.");
+	errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN);
+	errdetail("%s", decided_detail);
+	errhint("Ask for it later with SELECT quorum.outcome('%s').",
+			node_token_out(current_token));
+}
+
+/*
+ * The entry stands: wait for the turn, then arm the local commit with it. The
+ * callback stays until XACT_EVENT_COMMIT; after an error the stack is reset by
+ * whoever catches it.
+ */
+static void
+commit_decided(const NodeAnswer *answer)
+{
+	in_doubt.callback = error_in_doubt;
+	in_doubt.arg = NULL;
+	in_doubt.previous = error_context_stack;
+	error_context_stack = &in_doubt;
+
+	wait_for_turn(answer->index);
+	decided = true;
+	decided_stamp.physical_us = answer->stamp.physical_us;
+	decided_stamp.logical = answer->stamp.logical;
+	decided_stamp.node = answer->stamp.node;
+	ordercommit_arm(answer->index, (TimestampTz) answer->stamp.physical_us);
 }
 
 static void
@@ -257,15 +314,16 @@ pre_commit(void)
 		stats_add(STAT_DOOMED, 1);
 		conflict_report_doomed();
 	}
+
+	/*
+	 * From the proposal on a cancel is dealt with by node_propose() alone: it
+	 * knows whether "cancelled" is the truth. Errors end the hold.
+	 */
+	HOLD_CANCEL_INTERRUPTS();
 	propose(&answer);
 	report_verdict(&answer);
-
-	wait_for_turn(answer.index);
-	decided = true;
-	decided_stamp.physical_us = answer.stamp.physical_us;
-	decided_stamp.logical = answer.stamp.logical;
-	decided_stamp.node = answer.stamp.node;
-	ordercommit_arm(answer.index, (TimestampTz) answer.stamp.physical_us);
+	commit_decided(&answer);
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 static void
@@ -305,6 +363,8 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (decided)
 			{
+				if (error_context_stack == &in_doubt)
+					error_context_stack = in_doubt.previous;
 				clock_set_transaction_stamp(decided_stamp);
 				stats_add(STAT_COMMITS, 1);
 			}

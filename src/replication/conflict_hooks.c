@@ -101,6 +101,11 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 	volatile bool was_rolled_back = rolled_back_idle;
 	volatile bool refuse = was_rolled_back && ends_transaction(pstmt->utilityStmt);
 
+	/* the savepoint went with everything else; "does not exist" is no answer */
+	if (was_rolled_back && IsA(pstmt->utilityStmt, TransactionStmt) &&
+		castNode(TransactionStmt, pstmt->utilityStmt)->kind == TRANS_STMT_ROLLBACK_TO)
+		conflict_raise(rolled_back_for, rolled_back_table);
+
 	nesting++;
 	PG_TRY();
 	{
