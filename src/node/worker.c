@@ -116,9 +116,9 @@ reload(Worker *w)
 	w->status_dirty = true;
 }
 
-/* Leadership to whoever is nearest to having everything. */
-static void
-hand_over(Worker *w)
+/* Leadership to whoever is nearest to having everything, but not to this one. */
+void
+worker_hand_over(Worker *w, uint32 except)
 {
 	const RaftConf *conf = raft_conf(w->raft);
 	uint32		best = RAFT_NONE;
@@ -129,7 +129,7 @@ hand_over(Worker *w)
 		const RaftMember *m = &conf->members[i];
 		RaftPeerStatus peer;
 
-		if (m->voter && m->id != w->id && raft_peer_status(w->raft, m->id, &peer) &&
+		if (m->voter && m->id != w->id && m->id != except && raft_peer_status(w->raft, m->id, &peer) &&
 			peer.recent_active && peer.replicating && peer.match >= best_match)
 		{
 			best = m->id;
@@ -147,7 +147,7 @@ begin_to_leave(Worker *w)
 	w->leaving = true;
 	w->leave_deadline_us = w->now_us + LEAVE_US;
 	if (worker_leads(w))
-		hand_over(w);
+		worker_hand_over(w, RAFT_NONE);
 }
 
 static bool
@@ -211,7 +211,7 @@ maintain(Worker *w)
 		/* a fenced leader, or one without log space, hands over */
 		if (worker_leads(w) && raft_transferee(w->raft) == RAFT_NONE &&
 			(w->clock_fenced || w->health != RLOG_OK))
-			hand_over(w);
+			worker_hand_over(w, RAFT_NONE);
 
 		/* nobody else could take them either */
 		if (worker_leads(w) && w->health == RLOG_NO_SPACE && w->nposted > 0 &&

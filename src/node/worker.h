@@ -393,6 +393,7 @@ from_hlc(HlcStamp stamp)
 
 /* boot.c */
 extern uint32 boot_count_start(void);
+extern uint32 boot_raise(uint32 seen);
 
 /* worker.c */
 extern uint64 worker_entropy(Worker *w);
@@ -460,6 +461,7 @@ extern void peer_ping(Worker *w);
 extern bool worker_muted(const Worker *w);
 extern bool worker_may_campaign(const Worker *w);
 extern void peer_maintain(Worker *w);
+extern void worker_hand_over(Worker *w, uint32 except);
 
 /* worker_admin.c */
 extern void admin_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,

@@ -30,7 +30,11 @@ drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 		if (node_ops && node_ops->appended)
 			node_ops->appended(index, token, data, len);
 		if (token.node == w->id)
+		{
+			if (token.boot > pg_atomic_read_u32(&node_shared->boot))
+				pg_atomic_write_u32(&node_shared->boot, boot_raise(token.boot));
 			pending_appended(w, index, token, stamp);
+		}
 	}
 	else if (type == RAFT_ENTRY_NOOP && token.node != 0)
 		outcome_note_marker(w, token, index);

@@ -24,7 +24,7 @@
 
 #include "node/worker.h"
 
-#define INLINE_MAX_US		2000	/* average of the last rounds */
+#define INLINE_SHARE		4		/* of a heartbeat interval, average of the last rounds */
 #define INLINE_MAX_BYTES	(Size) (256 * 1024)
 
 void
@@ -235,7 +235,8 @@ io_start(Worker *w)
 	io_batch_clear(&w->batch);
 	w->io_since_us = node_monotonic_us();
 
-	if (w->io_average_us <= INLINE_MAX_US && w->inflight.bytes <= INLINE_MAX_BYTES)
+	if (w->io_average_us <= (int64) quorum_heartbeat_interval_ms * 1000 / INLINE_SHARE &&
+		w->inflight.bytes <= INLINE_MAX_BYTES)
 	{
 		tp_flush(w->tp);		/* the others can work meanwhile */
 		rlog_io_run(w->io);

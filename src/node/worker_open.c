@@ -442,7 +442,6 @@ worker_open(Worker *w)
 {
 	const RlogIdentity *identity;
 	const RaftMember *self;
-	uint32		boot;
 	char		error[Max(TP_TEXT_LEN, NODE_DETAIL_LEN)];
 
 	Assert(w->raft == NULL && w->log == NULL);
@@ -465,13 +464,14 @@ worker_open(Worker *w)
 		worker_halt(w, "stopped", 0, "%s", error);
 		return;
 	}
-	if (!create_core(w) || !settings_fit(w) || !feed_tail(w))
+	if (!create_core(w) || !settings_fit(w))
 		return;
 
-	/* counted once a start of the process: the token counter goes on */
-	boot = pg_atomic_read_u32(&node_shared->boot);
-	if (boot == 0)
+	/* counted once a start of the server: the token counter goes on */
+	if (pg_atomic_read_u32(&node_shared->boot) == 0)
 		pg_atomic_write_u32(&node_shared->boot, boot_count_start());
+	if (!feed_tail(w))
+		return;
 
 	w->state = WORKER_RUNNING;
 	w->deadline_us = w->now_us;

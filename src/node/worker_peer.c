@@ -263,6 +263,7 @@ static void
 on_ping(Worker *w, uint32 from, const TpMessage *msg)
 {
 	PeerInfo   *peer = peer_find(w, from);
+	RaftPeerStatus status;
 	WirePing	ping;
 	WirePong	pong;
 
@@ -284,6 +285,21 @@ on_ping(Worker *w, uint32 from, const TpMessage *msg)
 	/* it said so itself; but what its log does not hold it does not have */
 	if (ping.committed_index <= ping.last_index)
 		peer->known_index = Max(peer->known_index, ping.committed_index);
+
+	/*
+	 * It has less than it acknowledged to us: an old copy. The core's progress
+	 * never goes back within a term (P-14), so another leader has to feed it.
+	 */
+	if (worker_leads(w) && raft_peer_status(w->raft, from, &status) &&
+		ping.last_index < Min(status.match, w->committed) &&
+		raft_transferee(w->raft) == RAFT_NONE)
+	{
+		ereport(LOG,
+				(errmsg("member %u has forgotten entries that it had acknowledged; another member is to lead",
+						from)));
+		peer->known_index = Max(peer->known_index, Min(status.match, w->committed));
+		worker_hand_over(w, from);
+	}
 	if (!peer->heard)
 	{
 		peer->heard = true;
@@ -428,6 +444,18 @@ on_raft(Worker *w, uint32 from, const TpMessage *tp_msg)
 		(msg.type == RAFT_MSG_TIMEOUT_NOW && !worker_may_campaign(w)) ||
 		((msg.type == RAFT_MSG_VOTE || msg.type == RAFT_MSG_PREVOTE) && worker_muted(w)))
 	{
+		raft_msg_free(&msg);
+		return;
+	}
+
+	/*
+	 * The leader caps this by what we acknowledged to it. If it is not here we
+	 * have forgotten it; the core would fence itself for good, but what was
+	 * committed can be had again.
+	 */
+	if (msg.type == RAFT_MSG_HEARTBEAT && msg.commit > raft_last_index(w->raft))
+	{
+		heard_of_own_past(w, msg.commit);
 		raft_msg_free(&msg);
 		return;
 	}
