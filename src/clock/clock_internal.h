@@ -25,6 +25,9 @@
  */
 #define CLOCK_BOUND_AHEAD_US	INT64CONST(2000000)
 
+/* With less than this left and no way to write, a member leads no longer. */
+#define CLOCK_BOUND_SHORT_US	INT64CONST(500000)
+
 /* A wall clock further ahead of the last stamp than this is looked at closely. */
 #define CLOCK_SUSPECT_US		INT64CONST(100000)
 
@@ -94,7 +97,7 @@ typedef struct ClockShared
 	int64		start_mono_us;
 
 	LWLock		persist_lock;
-	int64		persist_failed_mono_us; /* 0 = last attempt succeeded */
+	pg_atomic_uint64 persist_failed_mono_us;	/* 0 = last attempt succeeded */
 
 	LWLock		watch_lock;
 	int64		watch_wall_us;	/* 0 = no reading yet */

@@ -12,9 +12,12 @@
  * Shared state (ClockShared)
  * --------------------------
  *	word			the last stamp handed out or seen. Anybody, by CAS; only grows.
- *	bound			word < bound always holds for what was handed out. Raised
- *					under persist_lock, after the file was made durable; lowered
- *					only by the postmaster at a clean end, when it is alone.
+ *	bound			what was handed out is below it. Raised under persist_lock,
+ *					after the file was made durable; lowered only by the
+ *					postmaster at a clean end, when it is alone. What was only
+ *					seen may be above it: after a crash the stamps that matter
+ *					are seen again in the log.
+ *	persist_failed_mono_us	under persist_lock; read without.
  *	node_id			Raft worker; atomic.
  *	state			start-up (BROKEN, CATCHING_UP), then CATCHING_UP -> READY
  *					once, by whoever notices; atomic.
@@ -222,6 +225,7 @@ clock_shmem_init(void)
 		pg_atomic_init_u64(&shared->last_id, 0);
 		pg_atomic_init_u64(&shared->refusals, 0);
 		pg_atomic_init_u32(&shared->fenced, 0);
+		pg_atomic_init_u64(&shared->persist_failed_mono_us, 0);
 		pg_atomic_init_u64(&shared->correction_us, 0);
 		LWLockInitialize(&shared->persist_lock, tranche);
 		LWLockInitialize(&shared->watch_lock, tranche);
@@ -243,6 +247,7 @@ clock_persist_bound(HlcWord word, int64 left_us)
 	ClockFile	file;
 	bool		done;
 	int64		now_us = clock_monotonic_us();
+	int64		failed_us;
 	int64		front_us = hlc_word_physical_us(word);
 	int64		ahead_us = clock_physical_us() - front_us;
 
@@ -250,9 +255,8 @@ clock_persist_bound(HlcWord word, int64 left_us)
 	done = word + hlc_word_at(left_us) < pg_atomic_read_u64(&clock_shared->bound);
 
 	/* after a failure leave the disk, and the log, alone for a second */
-	if (!done &&
-		(clock_shared->persist_failed_mono_us == 0 ||
-		 now_us - clock_shared->persist_failed_mono_us >= CLOCK_RETRY_US))
+	failed_us = (int64) pg_atomic_read_u64(&clock_shared->persist_failed_mono_us);
+	if (!done && (failed_us == 0 || now_us - failed_us >= CLOCK_RETRY_US))
 	{
 		if (ahead_us > 0 && ahead_us <= CLOCK_FOLLOW_WALL_US)
 			front_us += ahead_us;
@@ -261,7 +265,7 @@ clock_persist_bound(HlcWord word, int64 left_us)
 			clock_file_write(CLOCK_FILE_NAME, CLOCK_FILE_MAGIC, &file, sizeof(file));
 		if (done)
 			pg_atomic_write_u64(&clock_shared->bound, hlc_word_at(file.bound_us));
-		clock_shared->persist_failed_mono_us = done ? 0 : now_us;
+		pg_atomic_write_u64(&clock_shared->persist_failed_mono_us, done ? 0 : now_us);
 	}
 	LWLockRelease(&clock_shared->persist_lock);
 	return done;
@@ -347,22 +351,19 @@ clock_message_stamp(HlcStamp *stamp)
 		*stamp = hlc_word_stamp(Max(word, wall), pg_atomic_read_u32(&clock_shared->node_id));
 }
 
-/* Merge without an event of our own. */
+/*
+ * Merge without an event of our own. Never waits for the disk: nothing is handed
+ * out here, and whoever does next looks at the bound.
+ */
 static ClockVerdict
 merge(HlcWord seen)
 {
 	HlcWord		last = pg_atomic_read_u64(&clock_shared->word);
 	ClockVerdict verdict = clock_usable();
 
-	/* what was seen counts as handed out: the clock must be after it for ever */
-	while (verdict == CLOCK_OK && last < seen)
-	{
-		if (unlikely(seen >= pg_atomic_read_u64(&clock_shared->bound)) &&
-			!clock_persist_bound(seen, 0))
-			return CLOCK_BROKEN;
-		if (pg_atomic_compare_exchange_u64(&clock_shared->word, &last, seen))
-			break;
-	}
+	while (verdict == CLOCK_OK && last < seen &&
+		   !pg_atomic_compare_exchange_u64(&clock_shared->word, &last, seen))
+		;
 	return verdict;
 }
 

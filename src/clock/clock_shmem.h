@@ -73,7 +73,8 @@ extern ClockVerdict clock_now(HlcStamp *stamp);
 extern void clock_message_stamp(HlcStamp *stamp);
 
 /*
- * Merge a stamp that came from elsewhere. With stamp != NULL also tick: the
+ * Merge a stamp that came from elsewhere; without a stamp asked for, no wait for
+ * the disk. With stamp != NULL also tick: the
  * receive event's own stamp, as hlc_observe() returns it. from_node != 0
  * counts a refusal against that peer.
  */

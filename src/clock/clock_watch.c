@@ -376,6 +376,21 @@ clock_check_wall(bool wait)
 }
 
 
+/* No room left in front of the clock, and no way to make some. */
+static bool
+runs_into_bound(void)
+{
+	HlcWord		word;
+	int64		front_us;
+
+	if (likely(pg_atomic_read_u64(&clock_shared->persist_failed_mono_us) == 0))
+		return false;
+	word = pg_atomic_read_u64(&clock_shared->word);
+	front_us = Max(hlc_word_physical_us(word), clock_physical_us());
+	return front_us + CLOCK_BOUND_SHORT_US >
+		hlc_word_physical_us(pg_atomic_read_u64(&clock_shared->bound));
+}
+
 bool
 clock_is_fenced(char *why, Size why_size)
 {
@@ -386,6 +401,8 @@ clock_is_fenced(char *why, Size why_size)
 		reason = "the clock's persisted bound cannot be used";
 	else if (verdict == CLOCK_NOT_READY)
 		reason = "the clock has not caught up after a crash yet";
+	else if (runs_into_bound())
+		reason = "the clock's persisted bound cannot be written";
 	else if (pg_atomic_read_u32(&clock_shared->fenced) != 0)
 		reason = "the clock differs from a majority of the members by more than "
 			"quorum.max_clock_offset";

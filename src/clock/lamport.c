@@ -4,7 +4,7 @@
  *		SQL type quorum.lamport and its functions.
  *
  * The type is a bigint that is not negative; comparison, hash and binary form
- * are int8's own functions under other names (20_clock.sql).
+ * are int8's own functions under other names (30_clock.sql).
  *
  *-------------------------------------------------------------------------
  */
