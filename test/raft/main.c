@@ -4,10 +4,11 @@
  *		Runs the tests, each in a process of its own, so that one that crashes
  *		or never ends costs itself only.
  *
- *	tests [-v] [-l] [-n] [PART OF A NAME ...]
+ *	tests [-v] [-l] [-n] [-x] [PART OF A NAME ...]
  *		-v	print the trace of every test
  *		-l	list the names
  *		-n	do not fork (for a debugger)
+ *		-x	stop at the first failure
  *
  *-------------------------------------------------------------------------
  */
@@ -112,6 +113,7 @@ main(int argc, char **argv)
 {
 	bool		list = false;
 	bool		no_fork = false;
+	bool		stop = false;
 	int			passed = 0;
 	int			failed = 0;
 	int			first = 1;
@@ -121,12 +123,15 @@ main(int argc, char **argv)
 		verbose |= argv[first][1] == 'v';
 		list |= argv[first][1] == 'l';
 		no_fork |= argv[first][1] == 'n';
+		stop |= argv[first][1] == 'x';
 	}
 	for (int f = 0; all_tests[f] != NULL; f++)
 		for (const Test *test = all_tests[f]; test->name != NULL; test++)
 		{
 			bool		wanted = first == argc;
 
+			if (stop && failed > 0)
+				break;
 			for (int i = first; i < argc; i++)
 				wanted |= strstr(test->name, argv[i]) != NULL;
 			if (!wanted)

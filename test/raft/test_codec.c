@@ -274,7 +274,6 @@ random_conf(uint64_t *s)
 {
 	RaftConf	c;
 	uint32_t	id = 0;
-	int			voters = 0;
 
 	memset(&c, 0, sizeof(c));
 	c.index = rnd(s) % 1000;
@@ -291,7 +290,6 @@ random_conf(uint64_t *s)
 		m->voter = i == 0 || rnd(s) % 2 == 0;
 		m->learner = !m->voter;
 		m->voter_outgoing = c.joint && (i == 0 || rnd(s) % 2 == 0);
-		voters += m->voter;
 		snprintf(m->name, sizeof(m->name), "%.*s", (int) (rnd(s) % 63),
 				 "a name that is as long as a name may be, which is sixty-three bytes");
 		snprintf(m->address, sizeof(m->address), "host%u:%u", id, (unsigned) (rnd(s) % 65536));

@@ -246,6 +246,32 @@ P08_recovered_joint_entry_is_not_left_before_it_is_committed(void)
 		check_converged();		/* it may have been undone by 3, with 1 or 2 down: not here */
 }
 
+/* The commit index moves on, but not as far as the joint entry. */
+static void
+P08_commit_of_an_earlier_entry_does_not_leave(void)
+{
+	uint64_t	before;
+	uint64_t	joint;
+
+	base_config.max_message_bytes = 1;
+	five_nodes();
+	run(HB_US);
+	drop(ANY, ANY, ANY);
+	before = propose(1, "b");
+	joint = go_joint(false);
+	for (uint32_t id = 2; id <= 5; id++)
+	{
+		deliver(RAFT_MSG_APPEND, 1, id);
+		CHECK_EQ(last_of(id), before);
+		deliver(RAFT_MSG_APPEND_RESP, id, 1);
+	}
+	CHECK_EQ(commit_of(1), before);
+	CHECK(raft_conf(core(1))->joint);
+	CHECK_EQ(conf_entries_above(1, joint), 0);
+	settle();
+	check_left(joint);
+}
+
 static void
 P08_leave_waits_for_the_own_term(void)
 {
@@ -413,6 +439,7 @@ const Test	tests_joint[] = {
 	TEST(P08_leader_change_with_the_joint_entry_committed),
 	TEST(P08_leader_change_with_the_joint_entry_applied),
 	TEST(P08_recovered_joint_entry_is_not_left_before_it_is_committed),
+	TEST(P08_commit_of_an_earlier_entry_does_not_leave),
 	TEST(P08_leave_waits_for_the_own_term),
 	TEST(P09_joint_survives_restarts),
 	TEST(P09_joint_survives_an_image),
