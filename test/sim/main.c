@@ -4,8 +4,8 @@
  *		Command line of the simulator.
  *
  *		sim run SEED [STEPS]			one seed, with a trace on stdout
- *		sim check FIRST COUNT SECONDS	regressions, COUNT seeds from FIRST on, then
- *										fresh ones until SECONDS are over
+ *		sim check FIRST COUNT SECONDS [STEPS]	regressions, COUNT seeds from FIRST
+ *										on, then fresh ones until SECONDS are over
  *		sim soak SECONDS [FIRST]		seeds from FIRST (or a fresh one) on; goes on
  *										after a failure
  *		sim hunt COUNT [FIRST]			until the first failure: for mutants
@@ -213,7 +213,7 @@ command_run(uint64_t seed, uint64_t steps)
 }
 
 static int
-command_check(uint64_t first, uint64_t count, double limit)
+command_check(uint64_t first, uint64_t count, double limit, uint64_t steps)
 {
 	double		began = seconds();
 	uint64_t	fresh = fresh_seed();
@@ -224,12 +224,12 @@ command_check(uint64_t first, uint64_t count, double limit)
 	for (uint64_t i = 0; i < count; i++)
 	{
 		snprintf(name, sizeof(name), "fixed seed %lu", (unsigned long) (first + i));
-		test_seed(name, first + i, 0);
+		test_seed(name, first + i, steps);
 	}
 	for (uint64_t i = 1; seconds() - began < limit; i++)
 	{
 		snprintf(name, sizeof(name), "fresh seed %lu", (unsigned long) (fresh + i));
-		test_seed(name, fresh + i, 0);
+		test_seed(name, fresh + i, steps);
 	}
 	report(began);
 	printf("sim: %lu passed, %lu failed\n", (unsigned long) passed, (unsigned long) failed);
@@ -288,7 +288,7 @@ command_hunt(uint64_t count, uint64_t first)
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: sim run SEED [STEPS] | check FIRST COUNT SECONDS | "
+	fprintf(stderr, "usage: sim run SEED [STEPS] | check FIRST COUNT SECONDS [STEPS] | "
 			"soak SECONDS [FIRST] | hunt COUNT [FIRST]\n");
 	return 2;
 }
@@ -304,7 +304,8 @@ main(int argc, char **argv)
 	if (strcmp(argv[1], "run") == 0)
 		return command_run(a, b);
 	if (strcmp(argv[1], "check") == 0 && argc > 4)
-		return command_check(a, b, strtod(argv[4], NULL));
+		return command_check(a, b, strtod(argv[4], NULL),
+							 argc > 5 ? strtoull(argv[5], NULL, 10) : 0);
 	if (strcmp(argv[1], "soak") == 0)
 		return command_soak((double) a, b);
 	if (strcmp(argv[1], "hunt") == 0)

@@ -233,6 +233,7 @@ typedef struct SimBatch
 	size_t		nmsgs;
 	size_t		msgs_capacity;
 	bool		wanted;			/* there is something to wait for */
+	bool		writes;			/* the log has something to write */
 	bool		done_wanted;
 	uint64_t	done_term;
 	uint64_t	done_index;
@@ -301,6 +302,8 @@ struct SimNode
 	SimShadow	appended;
 	SimShadow	durable;
 	SimChanges	unsettled;		/* under way when the process ended */
+	uint64_t	batch_from;		/* durable end before the newest batch that wrote entries */
+	bool		lost_power;		/* the last time it stopped */
 	RaftHardState durable_hard;
 	RaftHardState hard;			/* last handed to the log */
 	SimDamage	damage;

@@ -135,7 +135,7 @@ sim_db_compact(SimNode *node)
 			  node->id, (unsigned long) (upto - keep + 1), (unsigned long) first);
 	if (first - 1 <= node->durable.base_index)
 		return;
-	node->next.wanted = true;
+	node->next.wanted = node->next.writes = true;
 	sim_trace(world, "n%u: log begins at %lu", node->id, (unsigned long) first);
 	SIM_CHECK(world, rlog_prev_term(node->log) == sim_shadow_term(&node->durable, first - 1),
 			  "compact: n%u: term of %lu is %lu, was %lu", node->id,

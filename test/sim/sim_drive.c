@@ -41,7 +41,7 @@ sim_batch_clear(SimBatch *batch)
 		raft_msg_free(&batch->msgs[i]);
 	batch->nmsgs = 0;
 	sim_changes_clear(&batch->changes);
-	batch->wanted = batch->done_wanted = false;
+	batch->wanted = batch->writes = batch->done_wanted = false;
 	batch->conf_index = 0;
 }
 
@@ -77,6 +77,8 @@ send_one(SimNode *node, RaftMsg *msg)
 static void
 batch_done(SimNode *node, SimBatch *batch)
 {
+	uint64_t	before = sim_shadow_last(&node->durable);
+
 	for (size_t i = 0; i < batch->changes.count; i++)
 	{
 		const SimChange *change = &batch->changes.items[i];
@@ -85,6 +87,8 @@ batch_done(SimNode *node, SimBatch *batch)
 			node->durable_hard = change->hard;
 		else
 			sim_shadow_apply(&node->durable, change);
+		if (change->kind == SIM_CHANGE_APPEND)
+			node->batch_from = before;
 	}
 	sim_changes_clear(&batch->changes);
 	if (batch->conf_index > node->conf_saved)
@@ -117,11 +121,13 @@ io_start(SimNode *node)
 
 	if (node->dying || node->io != NULL || !node->next.wanted)
 		return false;
-	node->io = rlog_io_begin(node->log);
-	if (node->io == NULL)
+	if (node->next.writes)
+		node->io = rlog_io_begin(node->log);
+	if (node->next.writes && node->io == NULL)
 	{
 		/* a full disk: the log keeps what is queued, and tries later */
-		if (rlog_health(node->log, NULL) == RLOG_NO_SPACE)
+		if (rlog_health(node->log, NULL) != RLOG_OK ||
+			rlog_durable_index(node->log) < rlog_last_index(node->log))
 		{
 			sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 0);
 			return false;
@@ -189,7 +195,7 @@ io_done(SimNode *node)
 		}
 		if (newer.conf_index > node->next.conf_index)
 			node->next.conf_index = newer.conf_index;
-		node->next.wanted = true;
+		node->next.wanted = node->next.writes = true;
 		sim_batch_clear(&node->flying);
 		sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 0);
 		return;
@@ -251,7 +257,7 @@ save_conf(SimNode *node)
 			  node->id, (unsigned long) conf->index, status);
 	raft_buf_unref(buf);
 	node->next.conf_index = conf->index;
-	node->next.wanted = true;
+	node->next.wanted = node->next.writes = true;
 }
 
 static void
@@ -274,7 +280,7 @@ write_log(SimNode *node, const RaftOutput *out)
 				  (unsigned long) out->reset_index, (unsigned long) out->reset_term);
 		sim_shadow_apply(&node->appended, &change);
 		sim_changes_add(&node->next.changes, &change);
-		node->next.wanted = true;
+		node->next.wanted = node->next.writes = true;
 	}
 	if (out->truncate_from != 0)
 	{
@@ -286,7 +292,7 @@ write_log(SimNode *node, const RaftOutput *out)
 				  (unsigned long) out->truncate_from);
 		sim_shadow_apply(&node->appended, &change);
 		sim_changes_add(&node->next.changes, &change);
-		node->next.wanted = true;
+		node->next.wanted = node->next.writes = true;
 	}
 	for (size_t i = 0; i < out->nentries; i++)
 		append_entry(node, &out->entries[i]);
@@ -307,7 +313,7 @@ write_log(SimNode *node, const RaftOutput *out)
 		sim_changes_add(&node->next.changes, &change);
 	}
 	if (out->must_sync)
-		node->next.wanted = true;
+		node->next.wanted = node->next.writes = true;
 	if (out->trusted)
 	{
 		SIM_CHECK(world, node->recovering && sim_shadow_last(&node->durable) >=
@@ -317,7 +323,7 @@ write_log(SimNode *node, const RaftOutput *out)
 				  (unsigned long) rlog_distrusted_until(node->log));
 		SIM_CHECK(world, rlog_trust(node->log) == RLOG_OK, "trust-status: n%u: rlog_trust",
 				  node->id);
-		node->next.wanted = true;
+		node->next.wanted = node->next.writes = true;
 		node->recovering = false;
 		node->ghost_id = 0;
 		world->stats.trusted++;
