@@ -221,6 +221,7 @@ typedef struct Scan
 	uint8_t    *buffer;
 	uint64_t	buffer_start;
 	size_t		buffer_len;
+	size_t		window;			/* bytes to read at once, at most SCAN_BUFFER_BYTES */
 	bool		unreadable;		/* the disk gave EIO somewhere */
 } Scan;
 
@@ -233,5 +234,18 @@ extern int	scan_bytes(Scan *scan, uint64_t offset, size_t len, const uint8_t **b
 extern int	scan_header(Scan *scan, uint64_t offset, RecordHeader *header);
 /* 1: payload is good; 0: not; else -errno. copy may be NULL. */
 extern int	scan_payload(Scan *scan, uint64_t offset, const RecordHeader *header, uint8_t *copy);
+
+/* ---------- rlog_list.c ---------- */
+
+typedef struct SegmentList
+{
+	uint64_t   *seqs;			/* ascending */
+	size_t		count;
+	size_t		size;
+	bool		has_spare;
+	bool		out_of_memory;
+} SegmentList;
+
+extern int	segment_list(const RlogFiles *files, SegmentList *list);
 
 #endif							/* PGQ_RLOG_INTERNAL_H */

@@ -20,6 +20,7 @@ scan_init(Scan *scan, const RlogEnv *env, int fd, uint64_t seq, uint64_t size)
 	scan->fd = fd;
 	scan->seq = seq;
 	scan->size = size;
+	scan->window = SCAN_BUFFER_BYTES;
 	scan->buffer = malloc(SCAN_BUFFER_BYTES);
 	return scan->buffer != NULL;
 }
@@ -59,7 +60,7 @@ read_some(Scan *scan, uint64_t offset, uint8_t *to, size_t len)
 static int
 fill(Scan *scan, uint64_t offset, size_t need)
 {
-	size_t		want = SCAN_BUFFER_BYTES;
+	size_t		want = scan->window > need ? scan->window : need;
 
 	if (want > scan->size - offset)
 		want = (size_t) (scan->size - offset);
