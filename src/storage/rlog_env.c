@@ -5,7 +5,9 @@
  *
  *-------------------------------------------------------------------------
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "storage/rlog.h"
 
 #include <dirent.h>
