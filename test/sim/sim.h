@@ -309,6 +309,7 @@ struct SimNode
 	SimDamage	damage;
 	bool		lost;			/* cannot go on; waits to be removed and replaced */
 	bool		recovering;		/* lost acknowledged entries, gets them again; may not vote */
+	bool		salvaged;		/* at any time: what it says of its loss may still be under way */
 	bool		impostor;		/* came back with an empty disk under its old id */
 
 	/* what a member that lost its disk had acknowledged (the oracle's memory) */

@@ -119,10 +119,18 @@ io_start(SimNode *node)
 {
 	SimBatch	batch;
 
-	if (node->dying || node->io != NULL || !node->next.wanted)
+	bool		full;
+
+	if (node->dying || node->io != NULL)
 		return false;
-	if (node->next.writes)
+	/* for want of space nothing may be written: the log tries every so many calls */
+	full = rlog_health(node->log, NULL) == RLOG_NO_SPACE;
+	if (!node->next.wanted && !full)
+		return false;
+	if (node->next.writes || full)
 		node->io = rlog_io_begin(node->log);
+	if (node->io == NULL && !node->next.wanted)
+		return false;
 	if (node->next.writes && node->io == NULL)
 	{
 		/* a full disk: the log keeps what is queued, and tries later */
@@ -276,6 +284,8 @@ write_log(SimNode *node, const RaftOutput *out)
 		change.term = out->reset_term;
 		SIM_CHECK(world, rlog_reset(node->log, out->reset_index, out->reset_term) == RLOG_OK,
 				  "reset-status: n%u: rlog_reset failed", node->id);
+		rlog_reader_forget(node->load_reader);
+		rlog_reader_forget(node->apply_reader);
 		sim_trace(world, "n%u resets its log to %lu/%lu", node->id,
 				  (unsigned long) out->reset_index, (unsigned long) out->reset_term);
 		sim_shadow_apply(&node->appended, &change);
@@ -290,6 +300,7 @@ write_log(SimNode *node, const RaftOutput *out)
 		SIM_CHECK(world, rlog_truncate_suffix(node->log, out->truncate_from) == RLOG_OK,
 				  "truncate-status: n%u: rlog_truncate_suffix(%lu) failed", node->id,
 				  (unsigned long) out->truncate_from);
+		rlog_reader_forget(node->load_reader);
 		sim_shadow_apply(&node->appended, &change);
 		sim_changes_add(&node->next.changes, &change);
 		node->next.wanted = node->next.writes = true;

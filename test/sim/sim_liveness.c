@@ -198,6 +198,25 @@ describe(SimWorld *world)
 					node->install_index ? " wants an image" : "");
 		fprintf(stderr, "\n");
 	}
+	for (int i = 0; i < world->options.clients; i++)
+	{
+		const SimClient *client = &world->clients[i];
+
+		if (client->busy || client->wanted > 0)
+			fprintf(stderr, "client %d: %s %lu/%lu, asked at %.6f, %lu to do\n", i,
+					client->busy ? "waits for" : "is done with",
+					(unsigned long) client->token.node, (unsigned long) client->token.counter,
+					(double) client->asked_us / SIM_SECOND, (unsigned long) client->wanted);
+	}
+	for (int i = 0; i < SIM_MAX_READS; i++)
+	{
+		const SimRead *read = &world->reads[i];
+
+		if (read->used)
+			fprintf(stderr, "read %lu on machine %d of process %lu, asked at %.6f\n",
+					(unsigned long) read->id, read->machine, (unsigned long) read->incarnation,
+					(double) read->asked_us / SIM_SECOND);
+	}
 }
 
 void

@@ -112,7 +112,7 @@ sim_node_create(SimNode *node, uint32_t id, const RaftConf *conf)
 	sim_disk_wipe(&node->disk);
 	node->id = id;
 	node->damage = SIM_SOUND;
-	node->lost = node->recovering = false;
+	node->lost = node->recovering = node->salvaged = false;
 	node->crash_after = -1;
 	memcpy(node->instance, raft_conf_find(conf, id)->instance, RAFT_INSTANCE_LEN);
 	memcpy(identity.instance_id, node->instance, RAFT_INSTANCE_LEN);
@@ -317,7 +317,7 @@ salvage(SimNode *node, Found *found)
 				  "salvage: n%u: entry %lu is not what it was", node->id, (unsigned long) i);
 	}
 	world->stats.salvaged++;
-	node->recovering = true;
+	node->recovering = node->salvaged = true;
 	if (node->ghost_id != node->id)
 		sim_shadow_copy(&node->ghost, &node->durable);
 	node->ghost_id = node->id;
@@ -426,7 +426,10 @@ start_core(SimNode *node, const Found *found)
 			  node->id, status, (unsigned long) found->log.base_index + 1,
 			  (unsigned long) last, (unsigned long) found->hard.commit,
 			  (unsigned long) node->flushed.index);
+	/* what a damaged log lost is handed out once more */
 	node->published = node->flushed.index;
+	if (!ahead && node->published > last)
+		node->published = last;
 	if (ahead)
 	{
 		RaftConf	conf;
@@ -507,6 +510,8 @@ sim_node_stop(SimNode *node, bool power_cut)
 	assert(node->up);
 	node->disk.frozen = true;
 	node->dying = true;
+	/* after a failed sync the page cache cannot be trusted: the machine is restarted */
+	power_cut |= node->disk.lied;
 	node->lost_power = power_cut;
 	sim_client_node_gone(node);
 	if (node->raft != NULL)

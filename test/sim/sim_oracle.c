@@ -421,7 +421,7 @@ check_peers(SimWorld *world, SimNode *node)
 				  "match: n%u has match %lu, next %lu for n%u", node->id, U(status.match),
 				  U(status.next), id);
 		SIM_CHECK(world, status.match >= node->seen_match[id] ||
-				  (sim_node_of(world, id) != NULL && sim_node_of(world, id)->ghost_id == id),
+				  (sim_node_of(world, id) != NULL && sim_node_of(world, id)->salvaged),
 				  "match: n%u takes match of n%u back from %lu to %lu", node->id, id,
 				  U(node->seen_match[id]), U(status.match));
 		if (status.match > node->seen_match[id] && status.match >= node->appended.base_index &&
