@@ -101,6 +101,7 @@ write_log(Worker *w, const RaftOutput *out)
 		pending_truncated(w, 1);
 		outcome_truncated(w, 1);
 		(void) rlog_reset(w->log, out->reset_index, out->reset_term);
+		rlog_reader_forget(w->reader);
 		w->batch.writes = true;
 	}
 	if (out->truncate_from != 0)
@@ -111,6 +112,7 @@ write_log(Worker *w, const RaftOutput *out)
 		outcome_truncated(w, out->truncate_from);
 		w->fed_from = w->fed_to = 0;
 		(void) rlog_truncate_suffix(w->log, out->truncate_from);
+		rlog_reader_forget(w->reader);
 		w->batch.writes = true;
 	}
 	if (out->nentries > 0)

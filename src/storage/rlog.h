@@ -207,6 +207,13 @@ extern RlogStatus rlog_reader_open(const RlogEnv *env, const char *dir, RlogRead
 extern void rlog_reader_close(RlogReader *reader);
 
 /*
+ * A suffix was truncated, or everything reset: what the reader remembers of
+ * places may be wrong. Needed by who reads entries that may yet be truncated;
+ * not by who reads committed ones only.
+ */
+extern void rlog_reader_forget(RlogReader *reader);
+
+/*
  * The record at index; limit: highest index known to be durable (read-ahead
  * goes no further). rec->data is valid until the next call. Sequential calls
  * are cheap. release fields are not set.

@@ -481,19 +481,73 @@ follow_chain(Recovery *r)
 
 /* ---------- the cut at the end ---------- */
 
+/*
+ * What the process before us wrote after its last batch was synced may be in the
+ * system's cache only, and a sync that failed may have left it there as clean:
+ * it is written once more, the same bytes, and synced, before the metadata says
+ * that it is there. What the mark or the cut speaks of is on disk.
+ */
+static RlogStatus
+make_tail_durable(Recovery *r)
+{
+	RlogFiles  *files = &r->log->files;
+	const RlogEnv *env = files->env;
+	uint64_t	from = 0;
+	char		path[PATH_BYTES];
+	int			fd;
+	int			rc;
+
+	if (r->end.seq == 0)
+		return RLOG_OK;
+	if (r->log->meta.cut.seq == r->end.seq)
+		from = r->log->meta.cut.offset;
+	if (r->has_mark && r->mark.position.seq == r->end.seq && r->mark.position.offset > from)
+		from = r->mark.position.offset;
+	if (from >= r->end.offset)
+		return RLOG_OK;
+	segment_path(files, r->end.seq, path);
+	rc = env->open(env->ctx, path, false, true, &fd);
+	if (rc != 0)
+		return io_failed(r, rc, "open a segment of");
+	while (rc == 0 && from < r->end.offset)
+	{
+		size_t		len = r->end.offset - from < WRITE_BUFFER_BYTES ?
+			(size_t) (r->end.offset - from) : WRITE_BUFFER_BYTES;
+		int64_t		n = env->pread(env->ctx, fd, files->buffer, len, from);
+
+		rc = n == (int64_t) len ? env->pwrite(env->ctx, fd, files->buffer, len, from) :
+			n < 0 ? (int) n : -EIO;
+		from += len;
+	}
+	if (rc == 0)
+		rc = file_sync(files, fd);
+	env->close(env->ctx, fd);
+	return rc == 0 ? RLOG_OK : io_failed(r, rc, "write records of");
+}
+
+static RlogStatus
+write_meta(Recovery *r)
+{
+	Rlog	   *log = r->log;
+	size_t		len = META_HEADER_BYTES + log->meta.conf_len;
+	uint8_t    *bytes = malloc(len);
+	int			copies_done = 0;
+	int			rc;
+
+	if (bytes == NULL)
+		return RLOG_NO_MEMORY;
+	meta_encode(&log->meta, log->conf, bytes);
+	rc = meta_write(&log->files, bytes, len, &copies_done);
+	free(bytes);
+	return rc == 0 ? RLOG_OK : io_failed(r, rc, "write metadata of");
+}
+
 static RlogStatus
 write_cut(Recovery *r)
 {
 	Rlog	   *log = r->log;
 	RlogMeta   *meta = &log->meta;
-	uint8_t    *bytes;
-	size_t		len = META_HEADER_BYTES + meta->conf_len;
-	int			copies_done = 0;
-	int			rc;
 
-	bytes = malloc(len);
-	if (bytes == NULL)
-		return RLOG_NO_MEMORY;
 	meta->meta_seq++;
 	meta->generation++;
 	meta->cut = r->end;
@@ -501,10 +555,7 @@ write_cut(Recovery *r)
 	meta->cut_next_seq = log->next_seq;
 	if (meta->commit > log->last_index)
 		meta->commit = log->last_index;
-	meta_encode(meta, log->conf, bytes);
-	rc = meta_write(&log->files, bytes, len, &copies_done);
-	free(bytes);
-	return rc == 0 ? RLOG_OK : io_failed(r, rc, "write metadata of");
+	return write_meta(r);
 }
 
 /* Segments behind the cut: by now the metadata calls them garbage. */
@@ -573,6 +624,9 @@ recover(Recovery *r, bool salvage, uint64_t *damaged, char *notice)
 	Rlog	   *log = r->log;
 	RlogStatus	status = open_meta(r);
 
+	/* it may be in the system's cache only; nothing is removed before it is safe */
+	if (status == RLOG_OK)
+		status = write_meta(r);
 	if (status == RLOG_OK)
 		status = remove_leftovers(r);
 	if (status == RLOG_OK)
@@ -607,7 +661,9 @@ recover(Recovery *r, bool salvage, uint64_t *damaged, char *notice)
 		if (r->has_mark && r->mark.commit > log->meta.commit)
 			log->meta.commit = r->mark.commit;
 	}
-	status = write_cut(r);
+	status = make_tail_durable(r);
+	if (status == RLOG_OK)
+		status = write_cut(r);
 	if (status == RLOG_OK)
 		status = remove_behind(r);
 	return status;

@@ -92,6 +92,12 @@ rlog_reader_close(RlogReader *r)
 	free(r);
 }
 
+void
+rlog_reader_forget(RlogReader *r)
+{
+	close_segment(r);
+}
+
 /* 1: open, and it may have the index; 0: it is another one, or gone; -errno */
 static int
 try_segment(RlogReader *r, uint64_t seq, uint64_t index)
