@@ -279,7 +279,6 @@ salvage(SimNode *node, Found *found)
 	char		notice[RLOG_ERROR_LEN] = "";
 	char		error[RLOG_ERROR_LEN] = "";
 	uint64_t	damaged = 0;
-	uint64_t	last;
 	RlogStatus	status;
 
 	close_files(node);
@@ -296,31 +295,7 @@ salvage(SimNode *node, Found *found)
 	}
 	SIM_CHECK(world, read_all(node, status, found, error),
 			  "salvage: n%u: what was salvaged cannot be read: %s", node->id, error);
-	last = sim_shadow_last(&found->log);
-	sim_trace(world, "n%u: salvaged up to %lu, distrusted until %lu: %s", node->id,
-			  (unsigned long) last, (unsigned long) rlog_distrusted_until(node->log), notice);
-	if (rlog_distrusted_until(node->log) < sim_shadow_last(&node->durable))
-	{
-		SIM_CHECK(world, node->damage == SIM_MISDIRECTED,
-				  "salvage: n%u: had acknowledged up to %lu, distrusts only up to %lu", node->id,
-				  (unsigned long) sim_shadow_last(&node->durable),
-				  (unsigned long) rlog_distrusted_until(node->log));
-		return false;
-	}
-	for (uint64_t i = found->log.base_index + 1; i <= last; i++)
-	{
-		const SimEntry *had = sim_shadow_at(&node->durable, i);
-		const SimEntry *has = sim_shadow_at(&found->log, i);
-
-		SIM_CHECK(world, had == NULL || (had->term == has->term && had->hash == has->hash) ||
-				  node->unsettled.count > 0,
-				  "salvage: n%u: entry %lu is not what it was", node->id, (unsigned long) i);
-	}
-	world->stats.salvaged++;
-	node->recovering = node->salvaged = true;
-	if (node->ghost_id != node->id)
-		sim_shadow_copy(&node->ghost, &node->durable);
-	node->ghost_id = node->id;
+	sim_trace(world, "n%u: %s", node->id, notice);
 	return true;
 }
 
@@ -360,6 +335,44 @@ open_files(SimNode *node, Found *found)
 }
 
 /*
+ * The log says that it was salvaged (now, or before a crash in between). False:
+ * not well enough, because it could not know better.
+ */
+static bool
+accept_salvaged(SimNode *node, const Found *found)
+{
+	SimWorld   *world = node->world;
+	uint64_t	last = sim_shadow_last(&found->log);
+
+	sim_trace(world, "n%u: salvaged up to %lu, distrusted until %lu", node->id,
+			  (unsigned long) last, (unsigned long) rlog_distrusted_until(node->log));
+	if (rlog_distrusted_until(node->log) < sim_shadow_last(&node->durable))
+	{
+		SIM_CHECK(world, node->damage == SIM_MISDIRECTED,
+				  "salvage: n%u: had acknowledged up to %lu, distrusts only up to %lu", node->id,
+				  (unsigned long) sim_shadow_last(&node->durable),
+				  (unsigned long) rlog_distrusted_until(node->log));
+		sim_node_lose(node, "a misdirected write took entries that salvage knows nothing of");
+		return false;
+	}
+	for (uint64_t i = found->log.base_index + 1; i <= last; i++)
+	{
+		const SimEntry *had = sim_shadow_at(&node->durable, i);
+		const SimEntry *has = sim_shadow_at(&found->log, i);
+
+		SIM_CHECK(world, had == NULL || (had->term == has->term && had->hash == has->hash) ||
+				  node->unsettled.count > 0,
+				  "salvage: n%u: entry %lu is not what it was", node->id, (unsigned long) i);
+	}
+	world->stats.salvaged++;
+	node->salvaged = true;
+	if (node->ghost_id != node->id)
+		sim_shadow_copy(&node->ghost, &node->durable);
+	node->ghost_id = node->id;
+	return true;
+}
+
+/*
  * The one case in which damage cannot be told from a torn write; see "Limit" in
  * rlog_format.c. As with misdirected writes the member is taken out.
  */
@@ -379,8 +392,10 @@ accept_log(SimNode *node, Found *found)
 {
 	SimWorld   *world = node->world;
 
-	bool		salvaged = node->recovering && node->damage != SIM_SOUND;
+	bool		salvaged = rlog_distrusted_until(node->log) != 0 && node->damage != SIM_SOUND;
 
+	if (salvaged && !accept_salvaged(node, found))
+		return false;
 	if (!salvaged && node->damage == SIM_MISDIRECTED &&
 		!sim_shadow_explains(&node->durable, &node->unsettled, &found->log))
 	{
