@@ -16,6 +16,56 @@
 
 #define MAX_WRITES 64
 
+/* ---------- memory that runs out ---------- */
+
+static bool inside;				/* the core */
+static unsigned fail_every;		/* 0: never */
+static unsigned allocations;
+static bool failed;				/* since it was last set to false */
+
+extern void *__real_malloc(size_t size);
+extern void *__real_calloc(size_t n, size_t size);
+extern void *__real_realloc(void *p, size_t size);
+extern void *__wrap_malloc(size_t size);
+extern void *__wrap_calloc(size_t n, size_t size);
+extern void *__wrap_realloc(void *p, size_t size);
+
+static bool
+fails(void)
+{
+	if (!inside || fail_every == 0 || ++allocations % fail_every != 0)
+		return false;
+	failed = true;
+	return true;
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+	return fails() ? NULL : __real_realloc(p, size);
+}
+
+#define CORE(call) \
+	do { \
+		inside = true; \
+		call; \
+		inside = false; \
+	} while (0)
+
+/* ---------- the driver ---------- */
+
 typedef struct Program
 {
 	const uint8_t *data;
@@ -92,7 +142,7 @@ make_durable(Driver *d, int count)
 		d->durable = d->writes[0].last;
 		memmove(d->writes, d->writes + 1, sizeof(d->writes[0]) * (size_t) --d->nwrites);
 		if (pending)
-			raft_append_done(d->r, term, index, d->now_us);
+			CORE(raft_append_done(d->r, term, index, d->now_us));
 	}
 }
 
@@ -103,7 +153,8 @@ take(Driver *d)
 
 	if (d->nwrites == MAX_WRITES)
 		make_durable(d, MAX_WRITES);
-	raft_take_output(d->r, &out);
+	failed = false;
+	CORE(raft_take_output(d->r, &out));
 	if (out.reset_index != 0)
 	{
 		d->written = out.reset_index;
@@ -123,7 +174,7 @@ take(Driver *d)
 	}
 	for (size_t i = 0; i < out.nentries; i++)
 		FUZZ_CHECK(out.entries[i].index == ++d->written);
-	FUZZ_CHECK(d->written == raft_last_index(d->r));
+	FUZZ_CHECK(failed || d->written == raft_last_index(d->r));
 	FUZZ_CHECK(out.must_sync || out.nentries == 0);
 	if (out.append_pending)
 	{
@@ -196,7 +247,7 @@ receive(Driver *d, Program *p)
 		else if (kind % 5 != 0)
 			e->data = raft_buf_new("payload", kind % 8);
 	}
-	(void) raft_recv(d->r, &m, d->now_us);
+	CORE((void) raft_recv(d->r, &m, d->now_us));
 }
 
 static void
@@ -214,7 +265,7 @@ change(Driver *d, Program *p)
 			target.members[i].voter = false;
 			target.members[i].learner = true;
 		}
-	(void) raft_propose_conf(d->r, &target, stamp, token, NULL);
+	CORE((void) raft_propose_conf(d->r, &target, stamp, token, NULL));
 }
 
 static void
@@ -236,7 +287,7 @@ load(Driver *d, Program *p)
 		entries[i].type = RAFT_ENTRY_DATA;
 		entries[i].data = raft_buf_new("loaded", 6);
 	}
-	raft_loaded(d->r, wanted.peer, entries, n, d->now_us);
+	CORE(raft_loaded(d->r, wanted.peer, entries, n, d->now_us));
 }
 
 static void
@@ -245,9 +296,11 @@ image(Driver *d, Program *p)
 	RaftConf	conf;
 	uint64_t	index = number(p, d->install ? d->install_index : raft_commit_index(d->r));
 	uint64_t	term = number(p, raft_term(d->r));
+	RaftStatus	status;
 
 	fuzz_conf_of(1 + byte(p) % 5, &conf);
-	if (raft_installed(d->r, index, term, &conf, d->now_us) == RAFT_OK && d->applied < index)
+	CORE(status = raft_installed(d->r, index, term, &conf, d->now_us));
+	if (status == RAFT_OK && d->applied < index)
 		d->applied = index;
 }
 
@@ -257,6 +310,7 @@ call(Driver *d, Program *p)
 	RaftStamp	stamp = {0};
 	RaftToken	token = {0};
 	RaftBuf    *buf;
+	RaftStatus	status;
 	uint32_t	id;
 
 	switch (byte(p) % 20)
@@ -271,18 +325,20 @@ call(Driver *d, Program *p)
 			break;
 		case 6:
 			d->now_us += 10000 * (int64_t) byte(p);
-			raft_tick(d->r, d->now_us, byte(p));
+			id = byte(p);
+			CORE(raft_tick(d->r, d->now_us, id));
 			break;
 		case 7:
 			buf = raft_buf_new("proposal", byte(p) % 9);
-			if (raft_propose(d->r, RAFT_ENTRY_DATA, stamp, token, buf, NULL) != RAFT_OK)
+			CORE(status = raft_propose(d->r, RAFT_ENTRY_DATA, stamp, token, buf, NULL));
+			if (status != RAFT_OK)
 				raft_buf_unref(buf);
 			break;
 		case 8:
 			change(d, p);
 			break;
 		case 9:
-			(void) raft_leave_joint(d->r, stamp, token, NULL);
+			CORE((void) raft_leave_joint(d->r, stamp, token, NULL));
 			break;
 		case 10:
 			make_durable(d, 1 + byte(p) % 3);
@@ -292,17 +348,18 @@ call(Driver *d, Program *p)
 			raft_append_done(d->r, number(p, raft_term(d->r)) + 1000, 0, d->now_us);
 			break;
 		case 12:
-			(void) raft_transfer(d->r, byte(p) % 6, d->now_us);
+			id = byte(p) % 6;
+			CORE((void) raft_transfer(d->r, id, d->now_us));
 			break;
 		case 13:
-			raft_campaign(d->r, d->now_us);
+			CORE(raft_campaign(d->r, d->now_us));
 			break;
 		case 14:
 			id = 1 + byte(p) % 6;
 			if (byte(p) % 2 == 0)
-				raft_peer_down(d->r, id, d->now_us);
+				CORE(raft_peer_down(d->r, id, d->now_us));
 			else
-				raft_peer_up(d->r, id, d->now_us);
+				CORE(raft_peer_up(d->r, id, d->now_us));
 			break;
 		case 15:
 			raft_peer_paused(d->r, 1 + byte(p) % 6, byte(p) % 2 == 0);
@@ -314,7 +371,8 @@ call(Driver *d, Program *p)
 			if (d->next_read < 256)
 			{
 				d->reads[d->next_read] = 1;
-				raft_read_index(d->r, d->next_read++, d->now_us);
+				CORE(raft_read_index(d->r, d->next_read, d->now_us));
+				d->next_read++;
 			}
 			break;
 		case 18:
@@ -340,6 +398,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(&d, 0, sizeof(d));
 	d.r = fuzz_core(1 + byte(&p) % 5);
 	d.now_us = 1000000;
+	fail_every = byte(&p);
+	allocations = 0;
 	d.written = d.durable = 3;
 	while (p.left > 0)
 	{
@@ -362,10 +422,10 @@ void
 write_seeds(const char *dir)
 {
 	/* a campaign, votes, proposals, writes; and appends from a leader */
-	static const uint8_t leads[] = {2, 13, 1, 10, 1, 1, 0, 1, 0, 1, 3, 3, 3, 3, 1, 1, 1, 1, 10, 2, 1,
+	static const uint8_t leads[] = {2, 0, 13, 1, 10, 1, 1, 0, 1, 0, 1, 3, 3, 3, 3, 1, 1, 1, 1, 10, 2, 1,
 		0, 3, 0, 6, 7, 7, 7, 7, 1, 1, 1, 1, 7, 4, 1, 10, 2, 1, 6, 20, 3, 1, 8, 3, 1, 1, 1, 17, 1,
 	12, 2, 1};
-	static const uint8_t follows[] = {2, 0, 4, 0, 1, 7, 7, 7, 7, 0, 1, 1, 2, 1, 2, 1, 10, 1, 1, 0, 4, 1,
+	static const uint8_t follows[] = {2, 0, 0, 4, 0, 1, 7, 7, 7, 7, 0, 1, 1, 2, 1, 2, 1, 10, 1, 1, 0, 4, 1,
 	9, 7, 5, 5, 0, 1, 1, 3, 1, 7, 5, 1, 10, 3, 1, 19, 0, 7, 7, 1, 1};
 
 	write_seed(dir, "leads", leads, sizeof(leads));
