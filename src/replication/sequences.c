@@ -307,8 +307,8 @@ owned_sequences(Oid table)
 	return result;
 }
 
-void
-sequences_adopt(Oid relid)
+static void
+adopt(Oid relid, bool only_new)
 {
 	List	   *sequences = owned_sequences(relid);
 	Elevated	saved;
@@ -320,8 +320,30 @@ sequences_adopt(Oid relid)
 	slot = my_slot();
 	elevate(&saved);
 	foreach(lc, sequences)
-		adopt_one(lfirst(lc), slot);
+	{
+		OwnedSequence *s = lfirst(lc);
+
+		if (only_new)
+		{
+			load_sequence(s);
+			if (s->form.seqincrement == quorum_sequence_stride)
+				continue;
+		}
+		adopt_one(s, slot);
+	}
 	descend(&saved);
+}
+
+void
+sequences_adopt(Oid relid)
+{
+	adopt(relid, false);
+}
+
+void
+sequences_adopt_new(Oid relid)
+{
+	adopt(relid, true);
 }
 
 void

@@ -10,7 +10,9 @@
  *	  all of them;
  *	- after setval(): at the end of the statement that called it;
  *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
- *	  like: at the end of the statement. INCREMENT and CYCLE are refused.
+ *	  like: at the end of the statement. INCREMENT and CYCLE are refused;
+ *	- after ALTER TABLE of a replicated table, which may have given it a serial or
+ *	  identity column: at the end of the statement, on every member.
  *
  * While the gate is open all of this costs one look at shared memory for each
  * statement.
@@ -232,6 +234,19 @@ altered_sequence(Node *stmt)
 	return sequences_is_ours(seq) ? seq : InvalidOid;
 }
 
+/* The replicated table that an ALTER TABLE has changed. */
+static Oid
+altered_table(Node *stmt, ProcessUtilityContext context)
+{
+	Oid			relid;
+
+	if (!IsA(stmt, AlterTableStmt) || context == PROCESS_UTILITY_SUBCOMMAND ||
+		!node_is_member() || node_slot() < 0 || !session_in_quorum_database())
+		return InvalidOid;
+	relid = RangeVarGetRelid(castNode(AlterTableStmt, stmt)->relation, NoLock, true);
+	return OidIsValid(relid) && tables_id_of_oid(relid) != 0 ? relid : InvalidOid;
+}
+
 /* ---------- hooks ---------- */
 
 static void
@@ -307,6 +322,16 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 			(sequenceIsOwned(seq, DEPENDENCY_AUTO, &table, &column) ||
 			 sequenceIsOwned(seq, DEPENDENCY_INTERNAL, &table, &column)))
 			sequences_adopt(table);
+	}
+	if (IsA(stmt, AlterTableStmt))
+	{
+		Oid			relid = altered_table(stmt, context);
+
+		if (OidIsValid(relid))
+		{
+			CommandCounterIncrement();
+			sequences_adopt_new(relid);
+		}
 	}
 	/* a procedure may have ended the transaction that we began in */
 	if (!IsA(stmt, TransactionStmt))

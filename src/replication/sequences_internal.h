@@ -13,6 +13,9 @@
 /* Owned by a replicated table? */
 extern bool sequences_is_ours(Oid seq);
 
+/* A replicated table was altered: those that it has got by that. */
+extern void sequences_adopt_new(Oid relid);
+
 /* This table's sequences past all of its keys. */
 extern void sequences_fix(Oid relid);
 

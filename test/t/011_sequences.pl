@@ -113,6 +113,18 @@ $c->restart($c->node(1));
 $c->wait_for_leader;
 insert_everywhere('ident', 5, 'with a row at the end of the range');
 
+# --- a column that a table gets later ---
+
+$c->everywhere('CREATE TABLE grows (k int)');
+$c->everywhere('ALTER TABLE grows ADD COLUMN name int PRIMARY KEY DEFAULT 0');
+$c->add_tables('grows');
+$c->node(2)->safe_psql($db, q(SELECT quorum.execute_ddl('ALTER TABLE grows ADD COLUMN n bigserial')));
+$c->settle;
+$c->node($_)->safe_psql($db, "INSERT INTO grows (name, k) SELECT $_ * 100 + g, $_ FROM generate_series(1, 10) g") for 1 .. 3;
+$c->settle;
+$c->tables_equal('grows', 'a column of a later day: equal');
+is($c->node(1)->safe_psql($db, 'SELECT count(DISTINCT n) FROM grows'), '30', 'and no value twice');
+
 # --- all at once ---
 
 my $sum = 0;
