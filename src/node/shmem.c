@@ -82,7 +82,15 @@ node_shmem_init(void)
 	pg_atomic_init_u64(&node_shared->apply_busy_since_us, 0);
 	pg_atomic_init_u32(&node_shared->stack_head, NODE_STACK_END);
 	ConditionVariableInit(&node_shared->status_cv);
-	strlcpy(node_shared->status.role, "stopped", sizeof(node_shared->status.role));
+	/* what a member is until its worker knows better */
+	if (pg_atomic_read_u32(&node_shared->membership) == NODE_STARTING)
+	{
+		strlcpy(node_shared->status.role, "follower", sizeof(node_shared->status.role));
+		strlcpy(node_shared->status.detail, "the Raft worker is starting",
+				sizeof(node_shared->status.detail));
+	}
+	else
+		strlcpy(node_shared->status.role, "stopped", sizeof(node_shared->status.role));
 
 	for (int i = 0; i < MaxBackends; i++)
 	{

@@ -56,9 +56,9 @@ quorum_status(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	status = copy_status(apply_detail);
 	membership = pg_atomic_read_u32(&node_shared->membership);
-	/* the commit index last: never below an applied index shown beside it */
+	/* what is applied is committed, even if a start has not learned that yet */
 	applied = node_applied_index();
-	commit = pg_atomic_read_u64(&node_shared->raft_commit);
+	commit = Max(pg_atomic_read_u64(&node_shared->raft_commit), applied);
 	last = Max(pg_atomic_read_u64(&node_shared->raft_last), commit);
 
 	initStringInfo(&detail);
@@ -67,7 +67,7 @@ quorum_status(PG_FUNCTION_ARGS)
 		appendStringInfo(&detail, "%s%s", detail.len > 0 ? "; " : "", apply_detail);
 
 	if (membership == NODE_NONE || membership == NODE_STARTING)
-		nulls[0] = nulls[2] = nulls[5] = true;
+		nulls[0] = nulls[2] = nulls[5] = nulls[6] = nulls[8] = true;
 	values[0] = UUIDPGetDatum(&status->cluster_id);
 	values[1] = CStringGetTextDatum(quorum_node_name);
 	values[2] = Int64GetDatum((int64) node_id());
