@@ -316,6 +316,7 @@ extern const Test tests_flow[];
 extern const Test tests_snapshot[];
 extern const Test tests_identity[];
 extern const Test tests_codec[];
+extern const Test tests_random[];
 extern const Test tests_units_quorum[];
 extern const Test tests_units_conf[];
 extern const Test tests_units_progress[];

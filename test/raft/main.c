@@ -25,7 +25,7 @@
 static const Test *const all_tests[] = {
 	tests_elections, tests_prevote, tests_replication, tests_commit, tests_membership,
 	tests_joint, tests_reads, tests_transfer, tests_flow, tests_snapshot,
-	tests_identity, tests_codec,
+	tests_identity, tests_codec, tests_random,
 	tests_units_quorum, tests_units_conf, tests_units_progress, tests_units_log, NULL
 };
 
