@@ -137,7 +137,7 @@ io_start(SimNode *node)
 		if (rlog_health(node->log, NULL) != RLOG_OK ||
 			rlog_durable_index(node->log) < rlog_last_index(node->log))
 		{
-			sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 0);
+			sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 1);
 			return false;
 		}
 	}
@@ -156,8 +156,6 @@ io_start(SimNode *node)
 static void
 io_run(SimNode *node)
 {
-	if (node->io == NULL)
-		return;					/* only a timer for the next attempt */
 	if (node->stalled_until_us > node->world->now_us)
 	{
 		sim_later(node, SIM_EV_IO_RUN, node->stalled_until_us - node->world->now_us, 0);
@@ -205,7 +203,7 @@ io_done(SimNode *node)
 			node->next.conf_index = newer.conf_index;
 		node->next.wanted = node->next.writes = true;
 		sim_batch_clear(&node->flying);
-		sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 0);
+		sim_later(node, SIM_EV_IO_RUN, 10 * SIM_MS, 1);
 		return;
 	}
 	/* poisoned: this process acknowledges nothing any more */
@@ -504,7 +502,9 @@ sim_node_event(SimNode *node, SimEvent *event)
 				sim_client_forwarded(node, event->bytes, event->len);
 			break;
 		case SIM_EV_IO_RUN:
-			io_run(node);
+			/* 1: only a timer for the next attempt on a full disk */
+			if (event->value == 0)
+				io_run(node);
 			break;
 		case SIM_EV_IO_DONE:
 			io_done(node);

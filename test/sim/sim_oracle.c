@@ -311,6 +311,8 @@ check_candidate(SimWorld *world, SimNode *voter, SimNode *candidate, uint64_t te
 		return;
 	its = sim_shadow_last(&candidate->appended);
 	its_term = sim_shadow_term(&candidate->appended, its);
+	if (last_term >= term)
+		return;					/* it follows the winner of that term by now */
 	SIM_CHECK(world, its_term > last_term || (its_term == last_term && its >= last),
 			  "vote-stale: n%u with %lu/%lu votes for n%u with %lu/%lu in term %lu", voter->id,
 			  U(last), U(last_term), candidate->id, U(its), U(its_term), U(term));
