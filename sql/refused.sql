@@ -111,6 +111,11 @@ DROP SCHEMA regress_quorum CASCADE;
 DROP EXTENSION pg_quorum;
 DROP EXTENSION pg_quorum CASCADE;
 
+-- ordinary tables may refer to replicated ones, and go again
+CREATE TABLE refers (id int PRIMARY KEY, p int REFERENCES plain);
+INSERT INTO refers SELECT id, id FROM plain;
+DROP TABLE refers;
+
 -- partitions come and go with statements of their table
 CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20);
 INSERT INTO parts VALUES (1), (11);

@@ -84,7 +84,7 @@ relation_dropped(Oid relid, int column, int flags)
 	}
 }
 
-/* One of our triggers by itself; with its table it goes in a known statement. */
+/* A trigger by itself; with its table it goes in a known statement. */
 static void
 trigger_dropped(Oid trigger_id)
 {
@@ -101,7 +101,8 @@ trigger_dropped(Oid trigger_id)
 				ObjectIdGetDatum(trigger_id));
 	scan = systable_beginscan(triggers, TriggerOidIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
+	/* those of a foreign key go with the other table */
+	if (HeapTupleIsValid(tuple) && !((Form_pg_trigger) GETSTRUCT(tuple))->tgisinternal)
 		relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
 	systable_endscan(scan);
 	table_close(triggers, AccessShareLock);
