@@ -101,8 +101,11 @@ clock_next_id(int64 *id)
 
 	/* follow what the hybrid clock has seen of other members' time */
 	word = pg_atomic_read_u64(&clock_shared->word);
-	now_us = Max(clock_checked_physical_us(word), hlc_word_physical_us(word));
 	last = pg_atomic_read_u64(&clock_shared->last_id);
+
+	/* the last id tells as well as the last stamp where the time ought to be */
+	now_us = clock_checked_physical_us(Max(word, hlc_word_at(clock_id_time_us(last))));
+	now_us = Max(now_us, hlc_word_physical_us(word));
 	do
 	{
 		next = id_after(last, (now_us - CLOCK_ID_EPOCH_US) / 1000, node);
