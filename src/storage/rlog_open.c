@@ -720,9 +720,10 @@ rlog_close(Rlog *log)
 	RlogFiles  *files = &log->files;
 
 	RLOG_ASSERT(log->io == NULL);
-	steps_free(&log->queue);
+	/* it may be among those that were to be dropped */
 	if (files->active != NULL)
 		segment_close(files, files->active);
+	steps_free(&log->queue);
 	for (size_t i = 0; i < log->nsegments; i++)
 		segment_free(log->segments[i]);
 	if (files->meta_fd >= 0)
