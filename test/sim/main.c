@@ -27,7 +27,7 @@
 #include <unistd.h>
 
 #define STEPS_DEFAULT	12000
-#define SEED_SECONDS	240		/* of real time, for both runs of one seed */
+#define SEED_SECONDS	100		/* of real time, for both runs of one seed */
 #define TEXT_MAX		4096
 
 static SimWorld world;

@@ -38,6 +38,9 @@ draw_sizes(SimOptions *o, SimRand *rand)
 	o->payload_max = ONE_IN(4) ? (uint32_t) BETWEEN(0, 3000) : (uint32_t) BETWEEN(0, 200);
 	o->max_message_bytes = ONE_IN(4) ? (uint32_t) BETWEEN(1, 200) : (uint32_t) BETWEEN(500, 65536);
 	o->max_inflight_messages = ONE_IN(3) ? (uint32_t) BETWEEN(1, 3) : (uint32_t) BETWEEN(4, 256);
+	/* a deep window that is reordered is sent over and over; TCP does not do that */
+	if (!o->ordered && o->max_inflight_messages > 8)
+		o->max_inflight_messages = 8;
 	o->max_inflight_bytes = ONE_IN(4) ? BETWEEN(1, 5000) : UINT64_C(1) << 20;
 	o->max_uncommitted_bytes = ONE_IN(4) ? BETWEEN(1, 5000) : UINT64_C(1) << 24;
 	o->cache_bytes = ONE_IN(2) ? BETWEEN(0, 5000) : UINT64_C(1) << 20;
