@@ -14,6 +14,7 @@
 
 #define WATCH_US			INT64CONST(2000)
 #define WATCH_LONG_US		INT64CONST(10000)
+#define KEEP_BYTES			UINT64CONST(67108864)	/* of log, though nobody needs it */
 #define WATCH_SHORT_FOR_US	INT64CONST(100000)
 
 /*
@@ -132,15 +133,25 @@ watch_apply(Worker *w)
 
 /*
  * Let old log go: what is flushed in this server's tables, and what every member
- * has. Past quorum.max_log_size members that lag do not count any more.
+ * has, save for some that lets a start remember recent tokens and keys. Past
+ * quorum.max_log_size members that lag do not count any more.
  */
 void
 truncate_log(Worker *w)
 {
 	uint64		keep = pg_atomic_read_u64(&node_shared->flushed_index) + 1;
-	bool		large = rlog_bytes(w->log) > (uint64) quorum_max_log_size_mb * 1024 * 1024;
+	uint64		bytes = rlog_bytes(w->log);
+	uint64		limit = (uint64) quorum_max_log_size_mb * 1024 * 1024;
+	uint64		spare = Min(KEEP_BYTES, limit / 2);
+	bool		large = bytes > limit;
 	uint64		before = rlog_first_index(w->log);
+	uint64		last = rlog_last_index(w->log);
 
+	if (bytes <= spare || last < before)
+		return;
+
+	/* a start reads tokens and keys from what is left (by entries of mean size) */
+	keep = Min(keep, last + 1 - (uint64) ((double) (last + 1 - before) * spare / bytes));
 	keep = Min(keep, w->committed + 1);
 	keep = Min(keep, pg_atomic_read_u64(&node_shared->commit_index) + 1);
 	if (!large)
