@@ -43,6 +43,15 @@ check-majors:
 check-scenarios:
 	@$(MAKE) -s -C test/scenario check $(if $(FILES),FILES='$(abspath $(FILES))')
 
+# SEED: the first one; SEEDS: how many, and no fresh ones; STEPS: of each
+check-sim:
+	@$(MAKE) -s -C test/sim check $(if $(SEED),CHECK_FIRST=$(SEED)) \
+		$(if $(SEEDS)$(SEED),CHECK_SEEDS=$(or $(SEEDS),1) CHECK_SECONDS=0) $(if $(STEPS),STEPS=$(STEPS))
+
+check-mutants:
+	@$(MAKE) -s -C test/raft mutants
+	@$(MAKE) -s -C test/sim mutants
+
 bench:
 	@test/bench/run.sh
 
