@@ -251,7 +251,7 @@ sim_disk_wipe(SimDisk *disk)
 	settle_journal(disk, 0);
 	clear_directory(&disk->current);
 	clear_directory(&disk->durable);
-	disk->frozen = disk->lied = false;
+	disk->frozen = false;
 	disk->fail_next_write = false;
 	disk->fail_next_sync = false;
 	disk->misdirect_next = false;
@@ -439,7 +439,6 @@ sim_disk_sync_end(SimDisk *disk, int fd, uint64_t seq)
 		 * a second fsync succeeds although the data never got there.
 		 */
 		disk->fail_next_sync = false;
-		disk->lied = true;
 		disk->errors_given++;
 		inode_drop_pending(inode);
 		return -EIO;
@@ -503,7 +502,6 @@ sim_disk_sync_names(SimDisk *disk)
 	if (disk->fail_next_sync)
 	{
 		disk->fail_next_sync = false;
-		disk->lied = true;
 		disk->errors_given++;
 		return -EIO;
 	}
@@ -579,7 +577,7 @@ void
 sim_disk_crash(SimDisk *disk, bool keep_all)
 {
 	close_all(disk);
-	disk->frozen = disk->lied = false;
+	disk->frozen = false;
 	disk->fail_next_write = false;
 	disk->fail_next_sync = false;
 	disk->misdirect_next = false;

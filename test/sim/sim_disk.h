@@ -29,7 +29,7 @@
 
 #define SIM_SECTOR 512
 #define SIM_NAME_LEN 128
-#define SIM_MAX_FILES 512
+#define SIM_MAX_FILES 1024
 
 typedef struct SimWrite
 {
@@ -91,7 +91,6 @@ typedef struct SimDisk
 	SimInode   *open_files[SIM_MAX_FILES];
 	uint64_t	write_seq;		/* of the newest write */
 	bool		frozen;
-	bool		lied;			/* a sync failed: what reads see is not on disk, nor pending */
 
 	/* what is about to go wrong; set by the fault injector */
 	bool		fail_next_write;	/* EIO, once */

@@ -525,8 +525,6 @@ sim_node_stop(SimNode *node, bool power_cut)
 	assert(node->up);
 	node->disk.frozen = true;
 	node->dying = true;
-	/* after a failed sync the page cache cannot be trusted: the machine is restarted */
-	power_cut |= node->disk.lied;
 	node->lost_power = power_cut;
 	sim_client_node_gone(node);
 	if (node->raft != NULL)

@@ -47,6 +47,9 @@ draw_sizes(SimOptions *o, SimRand *rand)
 	o->max_apply_entries = (uint32_t) BETWEEN(1, ONE_IN(2) ? 5 : 1000);
 	o->keep_entries = BETWEEN(0, ONE_IN(2) ? 30 : 500);
 	o->compaction = !ONE_IN(4);
+	/* the fake disk has room for SIM_MAX_FILES names */
+	if ((!o->compaction || o->payload_max > 500) && o->segment_bytes < 32768)
+		o->segment_bytes = 32768;
 	o->apply_max_us = (int64_t) BETWEEN(0, ONE_IN(4) ? 500000 : 5000);
 }
 
