@@ -33,7 +33,7 @@
 #include "node/worker.h"
 
 #define LEAVE_US		INT64CONST(400000)	/* for handing over at shutdown */
-#define WATCH_MS		2
+#define APPLY_PATIENCE_US	INT64CONST(5000000)
 #define IDLE_MAX_MS		1000
 
 static Worker worker;
@@ -212,6 +212,18 @@ maintain(Worker *w)
 		if (worker_leads(w) && raft_transferee(w->raft) == RAFT_NONE &&
 			(w->clock_fenced || w->health != RLOG_OK))
 			worker_hand_over(w, RAFT_NONE);
+
+		/* a leader whose own tables stand still is none for its sessions */
+		if (pg_atomic_read_u32(&node_shared->apply_ready) != 0)
+			w->apply_missing_us = 0;
+		else if (w->apply_missing_us == 0)
+			w->apply_missing_us = w->now_us;
+		else if (worker_leads(w) && raft_transferee(w->raft) == RAFT_NONE &&
+				 w->now_us - w->apply_missing_us > APPLY_PATIENCE_US)
+		{
+			w->apply_missing_us = w->now_us;
+			worker_hand_over(w, RAFT_NONE);
+		}
 
 		/* nobody else could take them either */
 		if (worker_leads(w) && w->health == RLOG_NO_SPACE && w->nposted > 0 &&

@@ -360,6 +360,7 @@ typedef struct Worker
 	bool		ring_limited;
 	int64		watch_us;
 	int64		lag_since_us;
+	int64		apply_missing_us;	/* no apply worker since then */
 
 	/* administration */
 	dlist_head	admin;
