@@ -25,6 +25,7 @@
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "replication/origin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -51,6 +52,13 @@ capture_prepare(RelPlan *plan)
 						get_rel_name(plan->relid)),
 				 errdetail("Only database \"%s\" takes part in the cluster (quorum.database).",
 						   quorum_database)));
+	if (replorigin_session_origin != InvalidRepOriginId)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("replicated table \"%s\" cannot be written by a session with a replication origin",
+						get_rel_name(plan->relid)),
+				 errdetail("The commit record has room for one origin, and it carries the index of the log entry."),
+				 errhint("Subscriptions cannot write replicated tables; elsewhere use pg_replication_origin_session_reset() first.")));
 	if (plan->problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

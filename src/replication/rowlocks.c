@@ -10,6 +10,11 @@
  * of EvalPlanQual, which after a concurrent update holds the newest version)
  * gives the row's key.
  *
+ * A row that does not qualify any more once it is locked stays locked, and is
+ * not returned. To see those as well the node's input is wrapped too: when the
+ * next candidate is asked for, the slots still hold the one before. SKIP LOCKED
+ * leaves rows in the slots that it did not get, so it is left out there.
+ *
  * A transaction that only locks proposes nothing (commit.c).
  *
  *-------------------------------------------------------------------------
@@ -24,6 +29,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "utils/memutils.h"
 
 #include "node/node.h"
 #include "replication/capture.h"
@@ -48,24 +54,56 @@ lock_mode(RowMarkType type)
 	}
 }
 
-static TupleTableSlot *
-lock_rows_and_note(PlanState *state)
+/* A LockRows node that is wrapped; in the query's memory. */
+typedef struct Watched
 {
-	LockRowsState *node = (LockRowsState *) state;
-	TupleTableSlot *result = lock_rows(state);
-	ListCell   *lc;
-	uint64		base;
+	struct Watched *next;
+	LockRowsState *node;
+	ExecProcNodeMtd input;		/* of its outer plan */
+	bool		noted;			/* what the slots hold has its keys */
+	MemoryContextCallback at_end;
+} Watched;
 
-	if (TupIsNull(result))
-		return result;
-	base = node_base_index();
+static Watched *watched = NULL;
+
+static void
+unwatch(void *arg)
+{
+	for (Watched **at = &watched; *at; at = &(*at)->next)
+	{
+		if (*at == arg)
+		{
+			*at = (*at)->next;
+			return;
+		}
+	}
+}
+
+/* The newest queries are at the front. */
+static Watched *
+find_watched(PlanState *input)
+{
+	Watched    *at = watched;
+
+	while (outerPlanState(&at->node->ps) != input)
+		at = at->next;
+	return at;
+}
+
+static void
+note_locked(LockRowsState *node, bool returned)
+{
+	uint64		base = node_base_index();
+	ListCell   *lc;
+
 	foreach(lc, node->lr_arowMarks)
 	{
 		ExecRowMark *mark = ((ExecAuxRowMark *) lfirst(lc))->rowmark;
 		TupleTableSlot *slot;
 		RelPlan    *plan;
 
-		if (!mark->ermActive || mark->relation == NULL)
+		if (!mark->ermActive || mark->relation == NULL ||
+			(!returned && mark->waitPolicy != LockWaitBlock))
 			continue;
 		plan = keys_plan(mark->relation);
 		if (plan->kind != REL_REPLICATED)
@@ -74,7 +112,52 @@ lock_rows_and_note(PlanState *state)
 		if (!TupIsNull(slot))
 			keys_add_lock(plan, slot, lock_mode(mark->markType), base);
 	}
+}
+
+static TupleTableSlot *
+next_candidate(PlanState *state)
+{
+	Watched    *watch = find_watched(state);
+
+	if (!watch->noted)
+		note_locked(watch->node, false);
+	watch->noted = false;
+	return watch->input(state);
+}
+
+static TupleTableSlot *
+lock_rows_and_note(PlanState *state)
+{
+	TupleTableSlot *result = lock_rows(state);
+
+	if (!TupIsNull(result))
+	{
+		note_locked((LockRowsState *) state, true);
+		find_watched(outerPlanState(state))->noted = true;
+	}
 	return result;
+}
+
+static void
+watch_node(LockRowsState *node)
+{
+	MemoryContext context = node->ps.state->es_query_cxt;
+	PlanState  *input = outerPlanState(&node->ps);
+	Watched    *watch = MemoryContextAllocZero(context, sizeof(Watched));
+
+	watch->node = node;
+	watch->input = input->ExecProcNodeReal;
+	watch->noted = true;		/* nothing in the slots yet */
+	watch->next = watched;
+	watch->at_end.func = unwatch;
+	watch->at_end.arg = watch;
+	MemoryContextRegisterResetCallback(context, &watch->at_end);
+	watched = watch;
+
+	/* the first execution replaces ExecProcNode, and leaves these alone */
+	lock_rows = node->ps.ExecProcNodeReal;
+	node->ps.ExecProcNodeReal = lock_rows_and_note;
+	input->ExecProcNodeReal = next_candidate;
 }
 
 static bool
@@ -82,15 +165,8 @@ wrap(PlanState *state, void *context)
 {
 	if (state == NULL)
 		return false;
-	if (IsA(state, LockRowsState))
-	{
-		/* first execution replaces ExecProcNode, and leaves this one alone */
-		if (state->ExecProcNodeReal != lock_rows_and_note)
-		{
-			lock_rows = state->ExecProcNodeReal;
-			state->ExecProcNodeReal = lock_rows_and_note;
-		}
-	}
+	if (IsA(state, LockRowsState) && state->ExecProcNodeReal != lock_rows_and_note)
+		watch_node((LockRowsState *) state);
 	return planstate_tree_walker(state, wrap, context);
 }
 
