@@ -17,7 +17,7 @@ my $fails_late = 'CREATE TEMP TABLE a (id int PRIMARY KEY) ON COMMIT DELETE ROWS
 	CREATE TEMP TABLE b (a int REFERENCES a);';
 
 $c->found;
-$c->everywhere('CREATE TABLE t (id int PRIMARY KEY, v int)');
+$c->everywhere('CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE ordinary (a int)');
 $c->add_tables('t');
 for my $round (1 .. 3)
 {
@@ -39,15 +39,22 @@ for my $round (1 .. 3)
 		($state, undef, $err) = $c->try_sql($node, "INSERT INTO t VALUES ($n, 0); UPDATE t SET v = v + 1");
 		is($state, '', "$what: writes go on") or diag($err);
 	}
-	# the failed commits are the last thing that the WAL knows, or nearly so
+	# the failed commit is the last thing that the WAL knows: whatever it says of
+	# the entry is durable, and the apply worker has not got to it
 	for my $node ($c->nodes)
 	{
+		my $pid = $node->safe_psql($db,
+			q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_quorum apply worker'));
+
 		$n++;
-		$c->try_sql($node, "BEGIN; $fails_late INSERT INTO t VALUES ($n, 0); COMMIT;");
+		kill 'STOP', $pid;
+		is(($c->try_sql($node, "BEGIN; $fails_late INSERT INTO t VALUES ($n, 0); COMMIT;"))[0],
+			'40003', "round $round on " . $node->name . ': failed while the apply worker stands still');
+		$node->safe_psql($db, 'INSERT INTO ordinary VALUES (1)');
+		$c->kill9($node);
+		$c->restart($node);
+		$c->settle;
 	}
-	$c->kill9($c->nodes);
-	$c->restart($c->nodes);
-	$c->settle;
 	$c->tables_equal('t', "round $round: equal after a crash");
 	is($c->node(1)->safe_psql($db, 'SELECT count(*) FROM t'), $n, "round $round: no row is missing");
 }
