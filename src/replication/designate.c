@@ -58,8 +58,6 @@ PG_FUNCTION_INFO_V1(quorum_remove_table);
 PG_FUNCTION_INFO_V1(quorum_do_add_table);
 PG_FUNCTION_INFO_V1(quorum_do_remove_table);
 
-bool		designate_in_progress = false;
-
 /* ---------- SQL on our own catalog ---------- */
 
 typedef struct AsSuperuser
@@ -190,7 +188,6 @@ execute_own(const char *sql)
 	AsSuperuser saved;
 
 	become_superuser(&saved);
-	designate_in_progress = true;
 	ddl_depth++;
 	PG_TRY();
 	{
@@ -198,7 +195,6 @@ execute_own(const char *sql)
 	}
 	PG_FINALLY();
 	{
-		designate_in_progress = false;
 		ddl_depth--;
 	}
 	PG_END_TRY();

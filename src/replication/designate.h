@@ -15,7 +15,4 @@
 /* The row of quorum.replicated_table loses its relation: dropped or removed. */
 extern void designate_clear(uint32 table_id);
 
-/* True while our own triggers are being made or dropped. */
-extern bool designate_in_progress;
-
 #endif							/* PGQ_DESIGNATE_H */
