@@ -246,6 +246,20 @@ ask_transfer(SimWorld *world)
 						 sim_node_now(leader));
 	world->stats.transfers++;
 	sim_node_drain(leader);
+
+	/*
+	 * And sometimes the old leader is cut off with the order under way: it does
+	 * not hear of its successor, and clients go on reading from it.
+	 */
+	if (sim_chance(&world->rand, SIM_PPM / 3))
+	{
+		for (int i = 0; i < world->nnodes; i++)
+		{
+			block(world, i, leader->machine);
+			block(world, leader->machine, i);
+		}
+		heal_later(world);
+	}
 }
 
 static void

@@ -431,7 +431,8 @@ start_core(SimNode *node, const Found *found)
 {
 	SimWorld   *world = node->world;
 	uint64_t	last = sim_shadow_last(&found->log);
-	bool		ahead = node->flushed.index > last && rlog_distrusted_until(node->log) == 0;
+	bool		ahead = node->flushed.index > last &&
+		node->flushed.index > rlog_distrusted_until(node->log);
 	RaftStatus	status;
 
 	node->applied = node->flushed;
