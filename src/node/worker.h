@@ -21,6 +21,7 @@
  *		worker_mailbox.c	the other end of mailbox.c
  *		worker_propose.c	proposals, here and forwarded; verdicts
  *		worker_publish.c	commits to their owners; the log's old end
+ *		worker_salvage.c	a log that was damaged below what was acknowledged
  *		worker_peer.c		the transport's callbacks, pings
  *		worker_admin.c		changes of membership and leadership
  *		worker_join.c		becoming a member: founding, joining
@@ -93,6 +94,7 @@ typedef struct WirePing
 	uint64		last_index;		/* durable */
 	uint64		known_index;	/* the receiver once had that much, committed */
 	uint32		boot;
+	uint32		recovering;		/* entries were lost, the core has them sent again */
 	char		version[32];
 } WirePing;
 
@@ -321,6 +323,8 @@ typedef struct Worker
 	bool		conf_dirty;
 	uint64		muted_until;	/* neither votes nor campaigns before this is committed */
 	int64		probation_until_us;
+	bool		recovering;		/* what a damaged log had is not all back (worker_salvage.c) */
+	bool		log_failed;		/* a write or sync failed: not opened again by this process */
 	bool		clock_fenced;
 
 	/* listening */
@@ -358,6 +362,7 @@ typedef struct Worker
 	uint64		fed_from;		/* entries told to node_ops already, not yet output */
 	uint64		fed_to;
 	bool		ring_limited;
+	int			at_work;		/* sessions in flight at a time, lately */
 	int64		watch_us;
 	int64		lag_since_us;
 	int64		apply_missing_us;	/* no apply worker since then */
@@ -409,7 +414,7 @@ extern bool worker_address_is_safe(char *why);
 extern void worker_set_identity(Worker *w);
 extern void worker_listen(Worker *w);
 extern void worker_configure(Worker *w);
-extern void worker_save_conf(Worker *w);
+extern RlogStatus worker_save_conf(Worker *w);
 
 /* worker_drive.c */
 extern void drive(Worker *w);
@@ -450,6 +455,11 @@ extern void publish_commits(Worker *w);
 extern bool check_applied(Worker *w);
 extern void watch_apply(Worker *w);
 extern void truncate_log(Worker *w);
+
+/* worker_salvage.c */
+extern RlogStatus salvage_open(Worker *w, const RlogOptions *options, const char *error);
+extern void salvage_begin(Worker *w);
+extern void salvage_look(Worker *w);
 
 /* worker_peer.c */
 extern bool peer_create_transport(Worker *w);

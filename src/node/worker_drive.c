@@ -46,6 +46,21 @@ release_payload(void *arg)
 	raft_buf_unref(arg);
 }
 
+/* A change that the log does not take ends this member's part. True: halted. */
+static bool
+log_refused(Worker *w, RlogStatus status, const char *what)
+{
+	const char *text = NULL;
+
+	if (status == RLOG_OK)
+		return false;
+	(void) rlog_health(w->log, &text);
+	worker_halt(w, "stopped", 0, "%s: %s", what,
+				status == RLOG_NO_MEMORY ? "out of memory" :
+				text != NULL && text[0] != '\0' ? text : "the change contradicts the log");
+	return true;
+}
+
 static bool
 append_entries(Worker *w, const RaftOutput *out)
 {
@@ -92,6 +107,14 @@ append_entries(Worker *w, const RaftOutput *out)
 static bool
 write_log(Worker *w, const RaftOutput *out)
 {
+	/* ours to free, whatever happens */
+	if (out->nmsgs_after > 0)
+		io_collect_messages(w, out->msgs_after, out->nmsgs_after);
+
+	/* before a reset: then both are one write of the metadata */
+	if (out->conf_committed &&
+		log_refused(w, worker_save_conf(w), "the configuration cannot be saved in the log"))
+		return false;
 	if (out->reset_index != 0)
 	{
 		if (node_ops && node_ops->truncated)
@@ -100,7 +123,9 @@ write_log(Worker *w, const RaftOutput *out)
 			node_ops->coverage_starts(out->reset_index + 1);
 		pending_truncated(w, 1);
 		outcome_truncated(w, 1);
-		(void) rlog_reset(w->log, out->reset_index, out->reset_term);
+		if (log_refused(w, rlog_reset(w->log, out->reset_index, out->reset_term),
+						"the log cannot be begun anew"))
+			return false;
 		rlog_reader_forget(w->reader);
 		w->batch.writes = true;
 	}
@@ -111,7 +136,9 @@ write_log(Worker *w, const RaftOutput *out)
 		pending_truncated(w, out->truncate_from);
 		outcome_truncated(w, out->truncate_from);
 		w->fed_from = w->fed_to = 0;
-		(void) rlog_truncate_suffix(w->log, out->truncate_from);
+		if (log_refused(w, rlog_truncate_suffix(w->log, out->truncate_from),
+						"entries that no majority has cannot be cut off the log"))
+			return false;
 		rlog_reader_forget(w->reader);
 		w->batch.writes = true;
 	}
@@ -123,21 +150,19 @@ write_log(Worker *w, const RaftOutput *out)
 	}
 	if (out->hard_changed)
 	{
-		(void) rlog_set_hard_state(w->log, out->hard.term, out->hard.vote, out->hard.commit,
-								   out->must_sync);
+		if (log_refused(w, rlog_set_hard_state(w->log, out->hard.term, out->hard.vote,
+											   out->hard.commit, out->must_sync),
+						"term and vote cannot be saved in the log"))
+			return false;
 		if (out->must_sync)
 			w->batch.writes = true;
 	}
-	if (out->conf_committed)
-		worker_save_conf(w);
 	if (out->append_pending)
 	{
 		w->batch.done_wanted = true;
 		w->batch.term = out->append_term;
 		w->batch.index = out->append_index;
 	}
-	if (out->nmsgs_after > 0)
-		io_collect_messages(w, out->msgs_after, out->nmsgs_after);
 	return true;
 }
 
@@ -287,6 +312,7 @@ drive(Worker *w)
 					"this member has forgotten entries that it had acknowledged (an old copy of the data directory?)");
 		return;
 	}
+	salvage_look(w);
 	if (w->conf_dirty)
 		peer_sync(w);
 	status_progress(w);

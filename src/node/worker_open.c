@@ -90,7 +90,11 @@ worker_close(Worker *w)
 		rlog_reader_close(w->reader);
 	w->reader = NULL;
 	if (w->log != NULL)
+	{
+		if (rlog_health(w->log, NULL) == RLOG_IO_ERROR)
+			w->log_failed = true;
 		rlog_close(w->log);
+	}
 	w->log = NULL;
 	tp_flush(w->tp);
 	tp_unlisten(w->tp);
@@ -105,6 +109,7 @@ worker_close(Worker *w)
 	w->fed_from = w->fed_to = 0;
 	w->needs_image = false;
 	w->muted_until = 0;
+	w->recovering = false;
 	if (w->state == WORKER_RUNNING)
 		w->state = WORKER_HALTED;
 	w->status_dirty = true;
@@ -303,12 +308,15 @@ open_log(Worker *w)
 		pg_atomic_write_u32(&node_shared->membership, NODE_NONE);
 		return false;
 	}
-	if (status != RLOG_OK)
+	if (status == RLOG_DAMAGED)
+	{
+		if (salvage_open(w, &options, error) != RLOG_OK)
+			return false;
+	}
+	else if (status != RLOG_OK)
 	{
 		w->log = NULL;
-		worker_halt(w, status == RLOG_DAMAGED ? "fenced" : "stopped",
-					status == RLOG_DAMAGED ? 0 : 2 * INT64CONST(1000000),
-					"the log cannot be opened: %s", error);
+		worker_halt(w, "stopped", 2 * INT64CONST(1000000), "the log cannot be opened: %s", error);
 		return false;
 	}
 	if (notice[0] != '\0')
@@ -345,6 +353,7 @@ create_core(Worker *w)
 	disk.first_index = rlog_first_index(w->log);
 	disk.prev_term = rlog_prev_term(w->log);
 	disk.last_index = rlog_last_index(w->log);
+	disk.distrusted_until = rlog_distrusted_until(w->log);
 	saved = rlog_conf(w->log, &len, &as_of);
 	if (saved == NULL || !raft_conf_decode(saved, len, &disk.conf))
 	{
@@ -447,6 +456,8 @@ worker_open(Worker *w)
 	Assert(w->raft == NULL && w->log == NULL);
 	w->state = WORKER_HALTED;
 	w->retry_open_us = 0;
+	if (w->log_failed)
+		return;					/* a failed sync cannot be trusted until a restart */
 	if (!open_log(w))
 		return;
 	identity = rlog_identity(w->log);
@@ -475,7 +486,7 @@ worker_open(Worker *w)
 
 	w->state = WORKER_RUNNING;
 	w->deadline_us = w->now_us;
-	w->muted_until = rlog_distrusted_until(w->log);
+	w->muted_until = 0;
 	w->probation_until_us = 0;
 	for (int i = 0; i < raft_conf(w->raft)->nmembers; i++)
 		if (raft_conf(w->raft)->members[i].voter && raft_conf(w->raft)->members[i].id != w->id)
@@ -486,6 +497,7 @@ worker_open(Worker *w)
 	w->announce_us = 0;
 	w->listen_logged = false;
 	worker_set_detail(w, "");
+	salvage_begin(w);
 	self = raft_conf_find(raft_conf(w->raft), w->id);
 	pg_atomic_write_u32(&node_shared->seq_slot, self != NULL ? self->seq_slot + 1 : 0);
 	clock_set_node(w->id);
@@ -507,15 +519,17 @@ worker_open(Worker *w)
 }
 
 /* Save the committed configuration: a start looks for others only above it. */
-void
+RlogStatus
 worker_save_conf(Worker *w)
 {
 	RaftBuf    *buf = raft_conf_encode(raft_committed_conf(w->raft));
+	RlogStatus	status;
 
 	if (buf == NULL)
-		return;
-	if (rlog_set_conf(w->log, buf->data, buf->len,
-					  raft_committed_conf(w->raft)->index) == RLOG_OK)
+		return RLOG_NO_MEMORY;
+	status = rlog_set_conf(w->log, buf->data, buf->len, raft_committed_conf(w->raft)->index);
+	if (status == RLOG_OK)
 		w->batch.writes = true;
 	raft_buf_unref(buf);
+	return status;
 }

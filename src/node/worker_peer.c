@@ -64,7 +64,7 @@ peer_is_up(Worker *w, uint32 id)
 bool
 worker_muted(const Worker *w)
 {
-	return w->muted_until != 0 || w->probation_until_us != 0;
+	return w->muted_until != 0 || w->probation_until_us != 0 || w->recovering;
 }
 
 bool
@@ -79,12 +79,10 @@ look_at_probation(Worker *w)
 	const RaftConf *conf = raft_conf(w->raft);
 	bool		all = pg_atomic_read_u32(&node_shared->apply_ready) != 0;
 
-	if (w->muted_until != 0 && w->committed >= w->muted_until)
+	if (w->muted_until != 0 && w->committed >= w->muted_until && !w->recovering)
 	{
 		ereport(LOG, (errmsg("this member has again what it had forgotten, and votes")));
 		w->muted_until = 0;
-		if (rlog_distrusted_until(w->log) != 0 && rlog_trust(w->log) == RLOG_OK)
-			w->batch.writes = true;
 		worker_set_detail(w, "");
 	}
 	if (w->probation_until_us == 0)
@@ -109,7 +107,7 @@ heard_of_own_past(Worker *w, uint64 known_index)
 
 	if (known_index <= last || known_index <= w->muted_until)
 		return;
-	if (w->muted_until == 0)
+	if (w->muted_until == 0 && !w->recovering)
 	{
 		snprintf(detail, sizeof(detail),
 				 "this member has forgotten entries up to " UINT64_FORMAT " that it had acknowledged; it does not vote until it has them again",
@@ -229,6 +227,7 @@ send_ping(Worker *w, PeerInfo *peer)
 	ping.last_index = rlog_durable_index(w->log);
 	ping.known_index = peer->known_index;
 	ping.boot = pg_atomic_read_u32(&node_shared->boot);
+	ping.recovering = w->recovering ? 1 : 0;
 	strlcpy(ping.version, WORKER_VERSION, sizeof(ping.version));
 	(void) peer_send(w, peer->id, WIRE_PING, &ping, sizeof(ping));
 }
@@ -289,8 +288,9 @@ on_ping(Worker *w, uint32 from, const TpMessage *msg)
 	/*
 	 * It has less than it acknowledged to us: an old copy. The core's progress
 	 * never goes back within a term (P-14), so another leader has to feed it.
+	 * Unless it knows by itself: then its core has told ours.
 	 */
-	if (worker_leads(w) && raft_peer_status(w->raft, from, &status) &&
+	if (worker_leads(w) && !ping.recovering && raft_peer_status(w->raft, from, &status) &&
 		ping.last_index < Min(status.match, w->committed) &&
 		raft_transferee(w->raft) == RAFT_NONE)
 	{
@@ -451,9 +451,10 @@ on_raft(Worker *w, uint32 from, const TpMessage *tp_msg)
 	/*
 	 * The leader caps this by what we acknowledged to it. If it is not here we
 	 * have forgotten it; the core would fence itself for good, but what was
-	 * committed can be had again.
+	 * committed can be had again. A core that knows of the loss answers it so.
 	 */
-	if (msg.type == RAFT_MSG_HEARTBEAT && msg.commit > raft_last_index(w->raft))
+	if (msg.type == RAFT_MSG_HEARTBEAT && msg.commit > raft_last_index(w->raft) &&
+		!raft_is_recovering(w->raft))
 	{
 		heard_of_own_past(w, msg.commit);
 		raft_msg_free(&msg);

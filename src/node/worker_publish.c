@@ -77,7 +77,9 @@ check_applied(Worker *w)
 	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0)
 		return true;
 	applied = pg_atomic_read_u64(&node_shared->applied_index);
-	if (applied > rlog_last_index(w->log))
+	if (applied > rlog_last_index(w->log) && w->recovering)
+		;						/* what was lost comes again (worker_salvage.c) */
+	else if (applied > rlog_last_index(w->log))
 		worker_halt(w, "fenced", 0,
 					"entries up to " UINT64_FORMAT " were applied here, but the log ends with "
 					UINT64_FORMAT ": log and data directory do not belong together",
