@@ -183,20 +183,29 @@ sub ask
 	return (defined $status && $status == 0 && defined $out) ? $out : '';
 }
 
+# What quorum.status says on a node: { role, leader, commit, applied }, or undef.
+sub state_of
+{
+	my ($self, $node) = @_;
+	my %state;
+
+	@state{qw(role leader commit applied)} = split /\|/,
+	  $self->ask($node, 'SELECT role, leader, commit_index, applied_index FROM quorum.status');
+	return defined $state{applied} ? \%state : undef;
+}
+
 # The node that calls itself leader and whom all live ones name as such.
 sub leader
 {
 	my ($self, @among) = @_;
 	my @nodes = @among ? @among : $self->alive;
-	my ($leader) = grep { $self->ask($_, 'SELECT role FROM quorum.status') eq 'leader' } @nodes;
+	my @states = map { $self->state_of($_) } @nodes;
 
-	return undef unless $leader;
-	for my $node (@nodes)
-	{
-		return undef
-		  if $self->ask($node, 'SELECT leader FROM quorum.status') ne $leader->name;
-	}
-	return $leader;
+	return undef if grep { !defined } @states;
+	my ($at) = grep { $states[$_]{role} eq 'leader' } 0 .. $#nodes;
+	return undef unless defined $at;
+	return undef if grep { $_->{leader} ne $nodes[$at]->name } @states;
+	return $nodes[$at];
 }
 
 sub wait_for_leader
@@ -229,26 +238,35 @@ sub digest
 {
 	my ($self, $node, $table) = @_;
 
-	return $node->safe_psql($DB, qq(
+	return ($self->digests($node, $table))[0];
+}
+
+# Of several tables, with one connection.
+sub digests
+{
+	my ($self, $node, @tables) = @_;
+
+	return split /\n/, $node->safe_psql($DB, join ";\n", map { qq(
 		SELECT count(*) || ':' || coalesce(md5(string_agg(t::text, E'\\n'
-			ORDER BY t::text COLLATE "C")), '') FROM $table t));
+			ORDER BY t::text COLLATE "C")), '') FROM $_ t) } @tables);
 }
 
 sub tables_equal
 {
 	my ($self, $tables, $what, @among) = @_;
 	my @nodes = @among ? @among : $self->alive;
-	my $good = 1;
+	my @tables = ref $tables ? @$tables : $tables;
+	my ($first, @rest) = map { [ $self->digests($_, @tables) ] } @nodes;
+	my $good = @$first == @tables;
 
-	for my $table (ref $tables ? @$tables : $tables)
+	for my $i (0 .. $#rest)
 	{
-		my ($first, @rest) = map { $self->digest($_, $table) } @nodes;
-		for my $i (0 .. $#rest)
+		for my $t (0 .. $#tables)
 		{
-			next if $rest[$i] eq $first;
+			next if ($rest[$i][$t] // '') eq $first->[$t];
 			$good = 0;
-			diag(sprintf '%s differs: %s on %s, %s on %s', $table, $first,
-				$nodes[0]->name, $rest[$i], $nodes[ $i + 1 ]->name);
+			diag(sprintf '%s differs: %s on %s, %s on %s', $tables[$t], $first->[$t],
+				$nodes[0]->name, $rest[$i][$t] // 'nothing', $nodes[ $i + 1 ]->name);
 		}
 	}
 	return ok($good, $what);
