@@ -17,6 +17,7 @@
 #include "node/worker.h"
 
 #define LOAD_MAX_ENTRIES	4096
+#define DAMAGED_RETRY_US	INT64CONST(500000)
 
 /* Entry `index` is in the log now. */
 void
@@ -166,8 +167,12 @@ write_log(Worker *w, const RaftOutput *out)
 	return true;
 }
 
-/* Entries for a peer that is behind what the core keeps in memory. */
-static void
+/*
+ * Entries for a peer that is behind what the core keeps in memory. False: the
+ * log is damaged, and w halted to open it again (worker_salvage.c); another
+ * member can lead meanwhile.
+ */
+static bool
 load(Worker *w, const RaftLoad *wanted)
 {
 	static RaftEntry entries[LOAD_MAX_ENTRIES];
@@ -183,6 +188,15 @@ load(Worker *w, const RaftLoad *wanted)
 		char		error[RLOG_ERROR_LEN] = "";
 		RlogStatus	status = rlog_reader_get(w->reader, i, durable, &rec, error);
 
+		if (status == RLOG_DAMAGED)
+		{
+			for (size_t k = 0; k < n; k++)
+				raft_buf_unref(entries[k].data);
+			worker_halt(w, "stopped", DAMAGED_RETRY_US,
+						"entry " UINT64_FORMAT " of the log cannot be read, so the log is looked through: %.150s",
+						i, error);
+			return false;
+		}
 		if (status != RLOG_OK)
 		{
 			if (status != RLOG_COMPACTED)
@@ -208,6 +222,7 @@ load(Worker *w, const RaftLoad *wanted)
 		n++;
 	}
 	raft_loaded(w->raft, wanted->peer, entries, n, w->now_us);
+	return true;
 }
 
 static void
@@ -292,7 +307,8 @@ drive(Worker *w)
 		{
 			RaftLoad	wanted = out.loads[i];
 
-			load(w, &wanted);
+			if (!load(w, &wanted))
+				return;
 			again = true;
 		}
 		if (removed)
