@@ -1,12 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * faults.c
- *		Preloaded into a test's server: a full disk and a wrong clock, switched
- *		on and off from outside while it runs.
+ *		Preloaded into a test's server: a full or broken disk and a wrong clock,
+ *		switched on and off from outside while it runs.
  *
  * In the directory $PGQ_FAULTS:
  *		full		if it exists, writes that would need space, to files whose
  *					path has /pg_quorum/ in it, fail with ENOSPC
+ *		eio			if it exists, every write to and sync of such files fails with
+ *					EIO
  *		clock		microseconds, decimal, signed, added to the wall clock
  * The monotonic clock is never touched. Processes look again all the time, so
  * that a change counts at once; nothing is kept between calls.
@@ -41,14 +43,14 @@ fault_path(char *path, size_t size, const char *name)
 }
 
 static bool
-disk_full(int fd)
+disk_fault(int fd, const char *name)
 {
 	char		path[1024];
 	char		link[64];
 	int			saved = errno;
 	ssize_t		len = 0;
 
-	if (fault_path(path, sizeof(path), "full") && access(path, F_OK) == 0)
+	if (fault_path(path, sizeof(path), name) && access(path, F_OK) == 0)
 	{
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 		len = readlink(link, path, sizeof(path) - 1);
@@ -58,6 +60,13 @@ disk_full(int fd)
 		return false;
 	path[len] = '\0';
 	return strstr(path, "/pg_quorum/") != NULL;
+}
+
+/* What writing to fd fails with now; 0: nothing. */
+static int
+write_fault(int fd)
+{
+	return disk_fault(fd, "eio") ? EIO : disk_fault(fd, "full") ? ENOSPC : 0;
 }
 
 static long long
@@ -131,11 +140,12 @@ time(time_t *result)
 	return t.tv_sec;
 }
 
-#define FULL_IF(fd) \
+#define FAIL_IF(error) \
 	do { \
-		if (disk_full(fd)) \
+		int			error_ = (error); \
+		if (error_ != 0) \
 		{ \
-			errno = ENOSPC; \
+			errno = error_; \
 			return -1; \
 		} \
 	} while (0)
@@ -145,7 +155,7 @@ write(int fd, const void *buf, size_t len)
 {
 	static ssize_t (*real) (int, const void *, size_t) = NULL;
 
-	FULL_IF(fd);
+	FAIL_IF(write_fault(fd));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const void *, size_t), "write");
 	return real(fd, buf, len);
@@ -156,7 +166,7 @@ pwrite(int fd, const void *buf, size_t len, off_t at)
 {
 	static ssize_t (*real) (int, const void *, size_t, off_t) = NULL;
 
-	FULL_IF(fd);
+	FAIL_IF(write_fault(fd));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const void *, size_t, off_t), "pwrite");
 	return real(fd, buf, len, at);
@@ -173,7 +183,7 @@ writev(int fd, const struct iovec *iov, int count)
 {
 	static ssize_t (*real) (int, const struct iovec *, int) = NULL;
 
-	FULL_IF(fd);
+	FAIL_IF(write_fault(fd));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const struct iovec *, int), "writev");
 	return real(fd, iov, count);
@@ -184,7 +194,7 @@ pwritev(int fd, const struct iovec *iov, int count, off_t at)
 {
 	static ssize_t (*real) (int, const struct iovec *, int, off_t) = NULL;
 
-	FULL_IF(fd);
+	FAIL_IF(write_fault(fd));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const struct iovec *, int, off_t), "pwritev");
 	return real(fd, iov, count, at);
@@ -201,8 +211,8 @@ posix_fallocate(int fd, off_t at, off_t len)
 {
 	static int	(*real) (int, off_t, off_t) = NULL;
 
-	if (disk_full(fd))
-		return ENOSPC;			/* returned, not set */
+	if (write_fault(fd) != 0)
+		return write_fault(fd); /* returned, not set */
 	if (!real)
 		real = NEXT(int (*) (int, off_t, off_t), "posix_fallocate");
 	return real(fd, at, len);
@@ -219,8 +229,30 @@ fallocate(int fd, int mode, off_t at, off_t len)
 {
 	static int	(*real) (int, int, off_t, off_t) = NULL;
 
-	FULL_IF(fd);
+	FAIL_IF(write_fault(fd));
 	if (!real)
 		real = NEXT(int (*) (int, int, off_t, off_t), "fallocate");
 	return real(fd, mode, at, len);
+}
+
+int
+fdatasync(int fd)
+{
+	static int	(*real) (int) = NULL;
+
+	FAIL_IF(disk_fault(fd, "eio") ? EIO : 0);
+	if (!real)
+		real = NEXT(int (*) (int), "fdatasync");
+	return real(fd);
+}
+
+int
+fsync(int fd)
+{
+	static int	(*real) (int) = NULL;
+
+	FAIL_IF(disk_fault(fd, "eio") ? EIO : 0);
+	if (!real)
+		real = NEXT(int (*) (int), "fsync");
+	return real(fd);
 }
