@@ -81,6 +81,9 @@ ISOLATION_OPTS = --temp-instance=tmp_check_iso --temp-config=test/regress.conf \
 	--use-existing --dbname=postgres --no-locale --encoding=UTF8
 endif
 EXTRA_CLEAN += tmp_check tmp_check_iso output_iso
+# the database that takes part; PGXS's own default comes last on the command line
+override CONTRIB_TESTDB := postgres
+override ISOLATION_TESTDB := postgres
 
 # The server's headers are not ours to hold to -Wextra; -isystem says so. No
 # bitcode: inlining our entry points into queries gains nothing.
