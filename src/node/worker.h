@@ -382,6 +382,7 @@ typedef struct Worker
 	bool		status_dirty;
 	int64		status_us;
 	char		detail[NODE_DETAIL_LEN];
+	char		standing[NODE_DETAIL_LEN];	/* shown while there is no other detail */
 	int64		maintain_us;
 } Worker;
 

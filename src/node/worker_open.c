@@ -33,6 +33,8 @@
 void
 worker_set_detail(Worker *w, const char *detail)
 {
+	if (detail[0] == '\0')
+		detail = w->standing;
 	if (strcmp(w->detail, detail) == 0)
 		return;
 	strlcpy(w->detail, detail, sizeof(w->detail));
@@ -110,6 +112,7 @@ worker_close(Worker *w)
 	w->needs_image = false;
 	w->muted_until = 0;
 	w->recovering = false;
+	w->standing[0] = '\0';
 	if (w->state == WORKER_RUNNING)
 		w->state = WORKER_HALTED;
 	w->status_dirty = true;

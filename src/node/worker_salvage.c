@@ -66,7 +66,6 @@ salvage_begin(Worker *w)
 {
 	const RaftConf *conf = raft_conf(w->raft);
 	uint64		until = rlog_distrusted_until(w->log);
-	char		detail[NODE_DETAIL_LEN];
 	bool		alone = true;
 
 	w->recovering = until != 0;
@@ -75,13 +74,13 @@ salvage_begin(Worker *w)
 	for (int i = 0; i < conf->nmembers; i++)
 		if (conf->members[i].id != w->id && (conf->members[i].voter || conf->members[i].voter_outgoing))
 			alone = false;
-	snprintf(detail, sizeof(detail),
+	snprintf(w->standing, sizeof(w->standing),
 			 "this member's log was damaged and ends before entry " UINT64_FORMAT
 			 "; it does not vote until it has everything up to entry " UINT64_FORMAT " again%s",
 			 (uint64) rlog_last_index(w->log) + 1, until,
 			 alone ? ", and there is no other member to get it from" : "");
-	ereport(LOG, (errmsg("%s", detail)));
-	worker_set_detail(w, detail);
+	ereport(LOG, (errmsg("%s", w->standing)));
+	worker_set_detail(w, "");
 }
 
 /* Is everything back? Asked now and then, and when the core says so. */
@@ -102,6 +101,7 @@ salvage_look(Worker *w)
 	w->batch.writes = true;
 	w->recovering = false;
 	w->muted_until = 0;
+	w->standing[0] = '\0';
 	ereport(LOG,
 			(errmsg("this member has everything again that its damaged log had lost, and votes"),
 			 errdetail("Its log reaches to entry " UINT64_FORMAT ".", durable)));
