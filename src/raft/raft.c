@@ -287,16 +287,34 @@ raft_other_voters(const Raft *r)
 	return false;
 }
 
+/*
+ * May this instance use this id? Asked of the committed configuration too: a
+ * member that is about to be removed still counts, and its id is not free for
+ * somebody without its disk (P-34).
+ */
+static bool
+is_instance_of(const Raft *r, uint32_t id, const uint8_t *instance)
+{
+	static const uint8_t none[RAFT_INSTANCE_LEN];
+	const RaftConf *confs[2] = {raft_active(r), r->confs.confs[0]};
+
+	for (int i = 0; i < 2; i++)
+	{
+		const RaftMember *m = raft_conf_find(confs[i], id);
+
+		if (m != NULL && memcmp(m->instance, none, RAFT_INSTANCE_LEN) != 0 &&
+			memcmp(m->instance, instance, RAFT_INSTANCE_LEN) != 0)
+			return false;
+	}
+	return true;
+}
+
 /* Another configuration is in force. */
 void
 raft_conf_activated(Raft *r)
 {
-	static const uint8_t none[RAFT_INSTANCE_LEN];
-	const RaftMember *self = raft_conf_find(raft_active(r), r->cfg.id);
-
 	r->conf_changed = true;
-	r->foreign = self != NULL && memcmp(self->instance, none, RAFT_INSTANCE_LEN) != 0 &&
-		memcmp(self->instance, r->cfg.instance, RAFT_INSTANCE_LEN) != 0;
+	r->foreign = !is_instance_of(r, r->cfg.id, r->cfg.instance);
 	if (r->role == RAFT_LEADER)
 		raft_rebuild_peers(r);
 }
@@ -490,17 +508,6 @@ dispatch(Raft *r, RaftMsg *m)
 	return RAFT_OK;
 }
 
-/* Is the sender the server that this id was given to? (P-34) */
-static bool
-right_instance(const Raft *r, const RaftMsg *m)
-{
-	static const uint8_t none[RAFT_INSTANCE_LEN];
-	const RaftMember *member = raft_conf_find(raft_active(r), m->from);
-
-	return member == NULL || memcmp(member->instance, none, RAFT_INSTANCE_LEN) == 0 ||
-		memcmp(member->instance, m->instance, RAFT_INSTANCE_LEN) == 0;
-}
-
 RaftStatus
 raft_recv(Raft *r, RaftMsg *msg, int64_t now_us)
 {
@@ -511,7 +518,7 @@ raft_recv(Raft *r, RaftMsg *msg, int64_t now_us)
 		status = RAFT_INVALID;
 	else if (r->fenced)
 		status = RAFT_FENCED;
-	else if (!right_instance(r, msg))
+	else if (!is_instance_of(r, msg->from, msg->instance))
 		status = RAFT_WRONG_INSTANCE;
 	else if (r->foreign && (msg->type == RAFT_MSG_VOTE || msg->type == RAFT_MSG_PREVOTE ||
 							msg->type == RAFT_MSG_TIMEOUT_NOW))
