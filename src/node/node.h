@@ -28,6 +28,8 @@
  *	NodeSlot					state and token under its own spinlock.
  *	NodeShared.flushed_index	apply worker only; atomic. Highest entry whose local
  *								commit is flushed: the log below it may go.
+ *	NodeShared.suspect_index	apply worker sets, Raft worker clears; atomic. An
+ *								entry that is damaged in the log's files, 0: none.
  *	status part					Raft worker, under NodeShared.status_lock.
  *
  * Crash: a backend or worker that dies by a signal takes the whole server
@@ -204,6 +206,9 @@ extern void node_apply_detail(const char *reason);	/* NULL clears */
  * to index is applied here and the WAL of that is flushed.
  */
 extern void node_set_flushed_index(uint64 index);
+
+/* The apply worker found this entry damaged in the log: have it looked through. */
+extern void node_log_suspect(uint64 index);
 
 /* True when entry applied_index + 1 is published and is the applier's. */
 extern bool node_apply_next(uint64 *index);

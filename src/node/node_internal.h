@@ -127,6 +127,7 @@ typedef struct NodeShared
 	pg_atomic_uint64 commit_index;
 	pg_atomic_uint64 applied_index;
 	pg_atomic_uint64 flushed_index;	/* apply worker writes */
+	pg_atomic_uint64 suspect_index;	/* apply worker sets, Raft worker clears */
 	pg_atomic_uint64 committing_index;	/* turn holder; 0 none */
 	pg_atomic_uint32 committing_xid;
 	pg_atomic_uint32 owner[NODE_TURN_RING];

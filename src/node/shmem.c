@@ -66,6 +66,7 @@ node_shmem_init(void)
 	pg_atomic_init_u64(&node_shared->commit_index, 0);
 	pg_atomic_init_u64(&node_shared->applied_index, 0);
 	pg_atomic_init_u64(&node_shared->flushed_index, 0);
+	pg_atomic_init_u64(&node_shared->suspect_index, 0);
 	pg_atomic_init_u64(&node_shared->committing_index, 0);
 	pg_atomic_init_u32(&node_shared->committing_xid, 0);
 	for (int i = 0; i < NODE_TURN_RING; i++)

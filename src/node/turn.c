@@ -279,6 +279,13 @@ node_set_flushed_index(uint64 index)
 	pg_atomic_write_u64(&node_shared->flushed_index, index);
 }
 
+void
+node_log_suspect(uint64 index)
+{
+	pg_atomic_write_u64(&node_shared->suspect_index, index);
+	node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
+}
+
 bool
 node_apply_next(uint64 *index)
 {

@@ -461,6 +461,7 @@ extern void truncate_log(Worker *w);
 extern RlogStatus salvage_open(Worker *w, const RlogOptions *options, const char *error);
 extern void salvage_begin(Worker *w);
 extern void salvage_look(Worker *w);
+extern void salvage_reopen(Worker *w, uint64 index, const char *error);
 
 /* worker_peer.c */
 extern bool peer_create_transport(Worker *w);

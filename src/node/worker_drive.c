@@ -17,7 +17,6 @@
 #include "node/worker.h"
 
 #define LOAD_MAX_ENTRIES	4096
-#define DAMAGED_RETRY_US	INT64CONST(500000)
 
 /* Entry `index` is in the log now. */
 void
@@ -192,9 +191,7 @@ load(Worker *w, const RaftLoad *wanted)
 		{
 			for (size_t k = 0; k < n; k++)
 				raft_buf_unref(entries[k].data);
-			worker_halt(w, "stopped", DAMAGED_RETRY_US,
-						"entry " UINT64_FORMAT " of the log cannot be read, so the log is looked through: %.150s",
-						i, error);
+			salvage_reopen(w, i, error);
 			return false;
 		}
 		if (status != RLOG_OK)
@@ -329,6 +326,8 @@ drive(Worker *w)
 		return;
 	}
 	salvage_look(w);
+	if (w->raft == NULL)
+		return;
 	if (w->conf_dirty)
 		peer_sync(w);
 	status_progress(w);

@@ -26,6 +26,8 @@
 
 #include "node/worker.h"
 
+#define REOPEN_US	INT64CONST(500000)
+
 /*
  * rlog_open() has called the log damaged, for the reason in error. RLOG_OK: it
  * is open, with what could be kept. Else w is halted.
@@ -83,16 +85,40 @@ salvage_begin(Worker *w)
 	worker_set_detail(w, "");
 }
 
-/* Is everything back? Asked now and then, and when the core says so. */
+/*
+ * An entry that the log holds cannot be read: open the log anew, which looks at
+ * all of it. Another member can lead meanwhile.
+ */
+void
+salvage_reopen(Worker *w, uint64 index, const char *error)
+{
+	worker_halt(w, "stopped", REOPEN_US,
+				"entry " UINT64_FORMAT " of the log cannot be read, so the log is looked through: %.150s",
+				index, error);
+}
+
+/*
+ * Is everything back? Asked with every turn. The other way round: does the
+ * apply worker miss something? (What is on its way again it may well miss.)
+ */
 void
 salvage_look(Worker *w)
 {
-	uint64		durable;
+	uint64		durable = rlog_durable_index(w->log);
+	uint64		suspect = pg_atomic_read_u64(&node_shared->suspect_index);
 
+	if (suspect != 0)
+	{
+		pg_atomic_write_u64(&node_shared->suspect_index, 0);
+		if (!w->recovering && suspect <= durable)
+		{
+			salvage_reopen(w, suspect, "the apply worker found it damaged");
+			return;
+		}
+	}
 	if (!w->recovering || raft_is_recovering(w->raft) ||
 		pg_atomic_read_u32(&node_shared->apply_ready) == 0)
 		return;
-	durable = rlog_durable_index(w->log);
 	if (durable < pg_atomic_read_u64(&node_shared->applied_index) ||
 		w->committed < w->muted_until)
 		return;

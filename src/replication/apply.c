@@ -188,6 +188,8 @@ read_entry(uint64 index, RlogRecord *entry)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("entry " UINT64_FORMAT " is not in this member's log any more", index),
 				 errhint("Let this server join the cluster again.")));
+	if (status == RLOG_DAMAGED)
+		node_log_suspect(index);
 	ereport(ERROR,
 			(errcode(status == RLOG_DAMAGED ? ERRCODE_DATA_CORRUPTED : ERRCODE_IO_ERROR),
 			 errmsg("could not read entry " UINT64_FORMAT " of the log: %s", index,

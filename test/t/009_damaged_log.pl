@@ -223,6 +223,24 @@ $c->wait_until('the one that was behind needs no image', sub {
 	$c->ask($behind, 'SELECT detail IS NULL FROM quorum.status') eq 't' });
 votes_again($victim, 'damage in a leader that runs');
 
+# --- damage in an entry that the tables do not have yet ---
+
+$victim = ($c->others($c->wait_for_leader))[0];
+my $applier = $victim->safe_psql($db,
+	"SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_quorum apply worker'");
+my $has = $victim->safe_psql($db, 'SELECT last_index FROM quorum.status');
+kill 'STOP', $applier;
+write_rows($_, 10, 'tables that stand still') for $c->others($victim);
+$c->wait_until('the log has it', sub {
+	$c->ask($victim, "SELECT commit_index >= $has + 20 FROM quorum.status") eq 't' });
+($wanted) = grep { $_->{len} > 100 && $_->{index} > $has + 5 } records($victim);
+overwrite($wanted->{file}, $wanted->{at} + 80, 'rotten');
+kill 'CONT', $applier;
+ok($c->log_matches($victim, qr/the log of this member is damaged at entry $wanted->{index}\n/),
+	'damage before the tables have it: its log names the entry');
+all_there('damage before the tables have it');
+votes_again($victim, 'damage before the tables have it');
+
 # --- a torn tail ---
 
 my $torn = ($c->others($c->wait_for_leader))[0];
