@@ -280,7 +280,7 @@ sim_client_event(SimWorld *world, const SimEvent *event)
 		if (world->now_us - client->asked_us > world->options.election_timeout_us)
 			attempt(world, number);
 	}
-	else if (may_start && sim_chance(&world->rand, SIM_PPM * 3 / 4))
+	else if (may_start && sim_chance(&world->rand, SIM_PPM * 3 / 5))
 	{
 		client->busy = true;
 		client->number++;

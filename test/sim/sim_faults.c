@@ -18,6 +18,9 @@ const char *const sim_fault_name[SIM_FAULT_BITS] = {
 	"enospc", "stall", "rot", "misdirect", "wipe", "all-down", "transfer", "campaign"
 };
 
+#define TRANSFER_BIT 15
+_Static_assert(SIM_FAULT_TRANSFER == 1 << TRANSFER_BIT, "its place in sim_fault_name");
+
 static void
 plan_fault(SimWorld *world)
 {
@@ -319,6 +322,9 @@ sim_faults_event(SimWorld *world)
 {
 	int			bit = (int) sim_below(&world->rand, SIM_FAULT_BITS);
 
+	/* transfers are what makes two leaders at a time */
+	if (sim_chance(&world->rand, SIM_PPM / 8))
+		bit = TRANSFER_BIT;
 	plan_fault(world);
 	if ((world->options.fault_mix & (UINT32_C(1) << bit)) == 0)
 		return;

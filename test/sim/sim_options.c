@@ -45,7 +45,7 @@ draw_sizes(SimOptions *o, SimRand *rand)
 	o->max_uncommitted_bytes = ONE_IN(4) ? BETWEEN(1, 5000) : UINT64_C(1) << 24;
 	o->cache_bytes = ONE_IN(2) ? BETWEEN(0, 5000) : UINT64_C(1) << 20;
 	o->max_apply_entries = (uint32_t) BETWEEN(1, ONE_IN(2) ? 5 : 1000);
-	o->keep_entries = BETWEEN(0, ONE_IN(2) ? 30 : 500);
+	o->keep_entries = BETWEEN(0, ONE_IN(2) ? 10 : 300);
 	o->compaction = !ONE_IN(4);
 	/* the fake disk has room for SIM_MAX_FILES names */
 	if ((!o->compaction || o->payload_max > 500) && o->segment_bytes < 32768)

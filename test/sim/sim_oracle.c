@@ -426,7 +426,10 @@ check_peers(SimWorld *world, SimNode *node)
 				  (sim_node_of(world, id) != NULL && sim_node_of(world, id)->salvaged),
 				  "match: n%u takes match of n%u back from %lu to %lu", node->id, id,
 				  U(node->seen_match[id]), U(status.match));
-		if (status.match > node->seen_match[id] && status.match >= node->appended.base_index &&
+		/* a leader of the past may not have heard that its entries were cut since */
+		if (sim_node_of(world, id) != NULL &&
+			sim_node_of(world, id)->hard.term <= raft_term(node->raft) &&
+			status.match > node->seen_match[id] && status.match >= node->appended.base_index &&
 			status.match <= sim_shadow_last(&node->appended))
 			SIM_CHECK(world, member_has(world, id, status.match,
 										sim_shadow_term(&node->appended, status.match)),
