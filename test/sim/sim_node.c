@@ -343,14 +343,25 @@ accept_salvaged(SimNode *node, const Found *found)
 {
 	SimWorld   *world = node->world;
 	uint64_t	last = sim_shadow_last(&found->log);
+	uint64_t	owed = sim_shadow_last(&node->durable);
 
+	/* a cut that was under way may have been done */
+	for (size_t i = 0; i < node->unsettled.count; i++)
+	{
+		const SimChange *change = &node->unsettled.items[i];
+
+		if (change->kind == SIM_CHANGE_RESET)
+			owed = 0;
+		else if (change->kind == SIM_CHANGE_TRUNCATE && change->index <= owed)
+			owed = change->index - 1;
+	}
 	sim_trace(world, "n%u: salvaged up to %lu, distrusted until %lu", node->id,
 			  (unsigned long) last, (unsigned long) rlog_distrusted_until(node->log));
-	if (rlog_distrusted_until(node->log) < sim_shadow_last(&node->durable))
+	if (rlog_distrusted_until(node->log) < owed)
 	{
 		SIM_CHECK(world, node->damage == SIM_MISDIRECTED,
 				  "salvage: n%u: had acknowledged up to %lu, distrusts only up to %lu", node->id,
-				  (unsigned long) sim_shadow_last(&node->durable),
+				  (unsigned long) owed,
 				  (unsigned long) rlog_distrusted_until(node->log));
 		sim_node_lose(node, "a misdirected write took entries that salvage knows nothing of");
 		return false;
