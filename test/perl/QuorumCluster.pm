@@ -435,7 +435,8 @@ sub start_load
 	my ($self, %args) = @_;
 	my @nodes = @{ $args{nodes} // [ $self->nodes ] };
 	my $run = ++$runs;
-	my $file = "$PostgreSQL::Test::Utils::tmp_check/load_$run";
+	# load appends, and other tests of the run leave files in the same directory
+	my $file = "$PostgreSQL::Test::Utils::tmp_check/load_$$\_$run";
 	my @cmd = ($ENV{PGQ_LOAD} // croak('PGQ_LOAD is not set'),
 		'-r', $run, '-c', $args{clients} // 3 * @nodes, '-m', $args{mode} // 'mixed',
 		'-o', $file, map { $_->connstr($DB) } @nodes);
