@@ -179,17 +179,19 @@ posix_list(void *ctx, const char *path, void (*name) (void *arg, const char *nam
 {
 	DIR		   *dir = opendir(path);
 	struct dirent *entry;
+	int			rc;
 
 	(void) ctx;
 	if (dir == NULL)
 		return -errno;
-	while ((entry = readdir(dir)) != NULL)
+	while (errno = 0, (entry = readdir(dir)) != NULL)
 	{
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			name(arg, entry->d_name);
 	}
+	rc = -errno;				/* a list that broke off would look like lost segments */
 	closedir(dir);
-	return 0;
+	return rc;
 }
 
 const RlogEnv *

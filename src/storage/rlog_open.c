@@ -374,6 +374,15 @@ follow_segment(Recovery *r, uint64_t seq, RlogStatus *status)
 			link = follow_records(r, segment, &scan, status);
 		}
 	}
+	else if (rc == 0 && bytes != NULL && segment_header_decode(bytes, &header) &&
+			 header.version == RLOG_FORMAT_VERSION && header.seq == seq &&
+			 memcmp(header.instance_id, log->files.instance_id, 16) == 0)
+	{
+		/* a header is written after all that lies before it was synced */
+		r->evidence = "a segment after it begins with another index";
+		if (header.first_index > 0 && header.first_index - 1 > r->known_index)
+			r->known_index = header.first_index - 1;
+	}
 	else if (scan.unreadable)
 		r->evidence = "the disk cannot read the beginning of a segment";
 	else if (search_behind(r, &scan, SEGMENT_HEADER_BYTES) < 0)
@@ -599,6 +608,15 @@ open_meta(Recovery *r)
 		files->meta_fd = -1;
 		if (rc != -ENOENT)
 			return io_failed(r, rc, "open");
+		rc = segment_list(files, &r->list);
+		if (rc != 0 && rc != -ENOENT)
+			return io_failed(r, rc, "list the files of");
+		if (rc == 0 && r->list.count > 0)
+		{
+			fail(r->error, "the metadata of the log in \"%s\" is missing, but it has segments",
+				 files->dir);
+			return RLOG_DAMAGED;
+		}
 		fail(r->error, "there is no log in \"%s\"", files->dir);
 		return RLOG_NOT_FOUND;
 	}
@@ -618,6 +636,18 @@ open_meta(Recovery *r)
 	return RLOG_OK;
 }
 
+/* A process that was killed in rlog_create may have left them in the cache only. */
+static RlogStatus
+make_names_durable(Recovery *r)
+{
+	const RlogFiles *files = &r->log->files;
+	int			rc = files->env->fsync_dir(files->env->ctx, files->dir);
+
+	if (rc == 0)
+		rc = sync_parent(files);
+	return rc == 0 ? RLOG_OK : io_failed(r, rc, "sync the directory of");
+}
+
 static RlogStatus
 recover(Recovery *r, bool salvage, uint64_t *damaged, char *notice)
 {
@@ -627,6 +657,8 @@ recover(Recovery *r, bool salvage, uint64_t *damaged, char *notice)
 	/* it may be in the system's cache only; nothing is removed before it is safe */
 	if (status == RLOG_OK)
 		status = write_meta(r);
+	if (status == RLOG_OK)
+		status = make_names_durable(r);
 	if (status == RLOG_OK)
 		status = remove_leftovers(r);
 	if (status == RLOG_OK)
@@ -720,6 +752,9 @@ rlog_close(Rlog *log)
 	RlogFiles  *files = &log->files;
 
 	RLOG_ASSERT(log->io == NULL);
+	/* after a clean end nothing of the last batch can pass for torn */
+	if (files->meta_fd >= 0 && files->mark_dirty && log->health != RLOG_IO_ERROR)
+		(void) file_sync(files, files->meta_fd);
 	/* it may be among those that were to be dropped */
 	if (files->active != NULL)
 		segment_close(files, files->active);

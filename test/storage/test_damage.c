@@ -261,6 +261,78 @@ segment_file_missing(void)
 	}
 }
 
+/* The last segment holds one batch, the mark is gone, and one before it as well. */
+static void
+segment_missing_and_no_mark(void)
+{
+	for (int which = 1; which <= 3; which++)
+	{
+		DiskEnv    *de = disk_env_new(26);
+		char		name[64];
+		Rlog	   *log;
+
+		make_log(de);
+		log = open_log(de);
+		rlog_set_hard_state(log, 3, 2, 0, true);
+		for (uint64_t i = 1; i <= 3; i++)
+		{
+			append(log, i, 3, 3500);
+			CHECK_EQ(round_of_io(log), RLOG_OK);
+		}
+		rlog_close(log);
+		snprintf(name, sizeof(name), "log/log-%016x", which);
+		CHECK(file_named(de, name) != NULL);
+		sim_disk_unlink(&de->disk, name);
+		flip(de, "log/meta", 20, 1);
+		/* with the last one gone nothing is left that could tell */
+		CHECK_EQ(try_open(de, &log), which < 3 ? RLOG_DAMAGED : RLOG_OK);
+		if (log != NULL)
+			rlog_close(log);
+		disk_env_free(de);
+	}
+}
+
+static void
+P34_metadata_file_missing(void)
+{
+	DiskEnv    *de = disk_env_new(27);
+	Rlog	   *log;
+
+	build(de);
+	sim_disk_unlink(&de->disk, "log/meta");
+	CHECK_EQ(try_open(de, &log), RLOG_DAMAGED);
+	CHECK(strstr(last_error, "missing") != NULL);
+	disk_env_free(de);
+}
+
+/* After a clean end even a power cut leaves the proof of what was acknowledged. */
+static void
+clean_end_keeps_the_mark(void)
+{
+	DiskEnv    *de = disk_env_new(28);
+	Rlog	   *log;
+
+	build(de);
+	disk_env_crash(de, false);
+	for (int i = 0; i < de->disk.current.count; i++)
+	{
+		SimInode   *inode = de->disk.current.names[i].inode;
+
+		/* the last record that was written, wherever it is: spoil its end */
+		if (strncmp(de->disk.current.names[i].name, "log/log-", 8) != 0)
+			continue;
+		for (size_t at = inode->size; at-- > 64;)
+		{
+			if (inode->current[at] == 0)
+				continue;
+			inode->current[at] ^= 1;
+			break;
+		}
+	}
+	CHECK_EQ(try_open(de, &log), RLOG_DAMAGED);
+	disk_env_free(de);
+}
+
 const Test	tests_damage[] = {
 	TEST(P32_every_byte_of_the_segments),
 	TEST(P32_sectors_gone),
@@ -268,5 +340,8 @@ const Test	tests_damage[] = {
 	TEST(every_byte_of_the_metadata),
 	TEST(P34_metadata_lost),
 	TEST(segment_file_missing),
+	TEST(segment_missing_and_no_mark),
+	TEST(P34_metadata_file_missing),
+	TEST(clean_end_keeps_the_mark),
 	{NULL, NULL}
 };
