@@ -242,7 +242,7 @@ sim_db_image_arrived(SimNode *node)
 	int			start = (int) sim_below(&world->rand, (uint64_t) world->nnodes);
 
 	node->installing = false;
-	if (node->install_index == 0)
+	if (node->install_index == 0 || raft_is_fenced(node->raft))
 		return;					/* not wanted any more */
 	for (int i = 0; i < world->nnodes; i++)
 	{
