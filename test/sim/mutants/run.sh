@@ -3,7 +3,7 @@
 # copy of its source file, links the simulator with it, and hunts for it.
 #
 # core.txt and log.txt hold the bugs:
-#	mutant NAME FILE	FILE below src
+#	mutant NAME FILE [SEED]	FILE below src; first seed to try, 1
 #	<<<<				the text to replace, which must occur exactly once
 #	====				what to put there
 #	>>>>
@@ -28,14 +28,14 @@ for my $file (@files)
 {
 	open(my $in, '<', $file) or die "$file: $!";
 	my $text = do { local $/; <$in> };
-	while ($text =~ /^mutant (\S+) (\S+)\n<<<<\n(.*?)^====\n(.*?)^>>>>\n/gms)
+	while ($text =~ /^mutant (\S+) (\S+)(?: (\d+))?\n<<<<\n(.*?)^====\n(.*?)^>>>>\n/gms)
 	{
-		my ($name, $path, $old, $new) = ($1, $2, $3, $4);
+		my ($name, $path, $first, $old, $new) = ($1, $2, $3 || 1, $4, $5);
 		open(my $f, '<', "$src/$path") or die "$src/$path: $!";
 		my $code = do { local $/; <$f> };
 		chomp($old, $new);
 		my $n = () = $code =~ /\Q$old\E/g;
-		print $list "$name $path $n\n";
+		print $list "$name $path $n $first\n";
 		next if $n != 1;
 		$code =~ s/\Q$old\E/$new/;
 		open(my $out, '>', "$build/$name.c") or die;
@@ -46,7 +46,7 @@ PERL
 
 caught=0
 missed=0
-while read -r name path n; do
+while read -r name path n first; do
 	if [ $# -gt 0 ]; then
 		wanted=no
 		for w in "$@"; do [[ $name == $w* ]] && wanted=yes; done
@@ -65,7 +65,7 @@ while read -r name path n; do
 		continue
 	fi
 	gcc -o "$build/sim" $(ls "$objects"/*.o | grep -v "/$object\$") "$build/mutant.o" || exit 2
-	if result=$(nice "$build/sim" hunt "$seeds"); then
+	if result=$(nice "$build/sim" hunt "$seeds" "$first"); then
 		caught=$((caught + 1))
 	else
 		missed=$((missed + 1))
