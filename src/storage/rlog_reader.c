@@ -42,6 +42,7 @@ struct RlogReader
 	bool		is_open;		/* scan is on a segment */
 	uint64_t	at;				/* there: offset of next_index */
 	uint64_t	next_index;
+	uint32_t	generation;		/* of the record before it */
 	uint64_t	fresh_limit;	/* what is in the window was durable up to here */
 	uint8_t    *payload;
 	size_t		payload_size;
@@ -127,6 +128,7 @@ try_segment(RlogReader *r, uint64_t seq, uint64_t index)
 	{
 		r->at = SEGMENT_HEADER_BYTES;
 		r->next_index = header.first_index;
+		r->generation = header.generation;
 		return 1;
 	}
 	close_segment(r);
@@ -185,6 +187,14 @@ walk_to(RlogReader *r, uint64_t index, RecordHeader *header)
 			return rc;
 		if (header->kind != RECORD_ENTRY || header->index != r->next_index)
 			return 0;
+
+		/*
+		 * Older than the record before it: it was cut off, and what should lie
+		 * here now never arrived (a write that the drive lost or misdirected).
+		 */
+		if (header->generation < r->generation)
+			return 0;
+		r->generation = header->generation;
 		if (header->index == index)
 			return 1;
 		r->at += record_bytes(header->len);
