@@ -23,6 +23,7 @@ static const struct
 	{"an idle single voter has its quorum", 18, 0},
 	{"records of a process that crashed before its sync are made durable", 26, 0},
 	{"what a failed sync left in the page cache is written again", 25, 0},
+	{"a cut record is not read where a write was lost", 402149, 0},
 	{"a wiped member does not lead while its removal is uncommitted", 1406, 0},
 };
 
