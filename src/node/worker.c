@@ -207,6 +207,10 @@ maintain(Worker *w)
 	if (w->state == WORKER_RUNNING && check_applied(w))
 	{
 		truncate_log(w);
+
+		/* the log tries again when it is asked to write: with nothing queued, too */
+		if (w->health == RLOG_NO_SPACE && w->io == NULL)
+			w->batch.writes = true;
 		admin_announce_address(w);
 		if (!w->listening && w->now_us >= w->listen_retry_us)
 			worker_listen(w);

@@ -84,6 +84,8 @@ for my $who ('follower', 'leader')
 	ok($c->log_matches($node, qr/No space left on device/), "disk of the $who full: its log says so");
 	is($node->safe_psql($db, 'SELECT 1'), '1', "disk of the $who full: the server answers");
 	$c->no_fault($node, 'full');
+	ok($c->log_matches($node, qr/there is space for the log of this member again/),
+		"space on the $who again: it notices by itself");
 	$node->stop('fast');
 	$c->restart($node);
 	all_there("space on the $who again");
