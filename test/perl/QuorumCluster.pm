@@ -460,6 +460,24 @@ sub stop_load
 	return $self->read_load($load);
 }
 
+# Its clients stand still, or go on.
+sub hold_load { my ($self, $load) = @_; kill 'STOP', clients_of($load); }
+sub release_load { my ($self, $load) = @_; kill 'CONT', clients_of($load); }
+
+sub clients_of
+{
+	my ($load) = @_;
+	my @pids;
+
+	for my $proc (glob '/proc/[0-9]*')
+	{
+		open my $stat, '<', "$proc/stat" or next;
+		my ($pid, $parent) = (<$stat> // '') =~ /^(\d+) \(.*\) \S (\d+)/ or next;
+		push @pids, $pid if $parent == $load->{pid};
+	}
+	return @pids;
+}
+
 # What each operation came to: "client n" => { verdict, state, start, end, node, hint },
 # where verdict is A(cknowledged), R(efused) or U(nknown). Begun and not ended
 # counts as unknown.
