@@ -37,7 +37,8 @@ push_on_stack(uint32 procno)
 }
 
 static void
-post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, Size len)
+post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, Size len,
+	 bool applier_owns)
 {
 	uint32		procno = compat_my_procno();
 	NodeSlot   *slot = &node_shared->slots[procno];
@@ -58,6 +59,7 @@ post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, S
 
 	SpinLockAcquire(&slot->mutex);
 	slot->kind = kind;
+	slot->applier_owns = applier_owns;
 	slot->token = token;
 	slot->len = len;
 	slot->large = large;
@@ -128,9 +130,9 @@ sleep_until(int64 deadline_us)
 	return true;
 }
 
-NodeVerdict
-node_propose(RaftToken token, const NodePart *parts, int nparts,
-			 bool (*doomed_check) (void), NodeAnswer *answer)
+static NodeVerdict
+propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
+		bool (*doomed_check) (void), NodeAnswer *answer)
 {
 	NodeSlot   *slot = &node_shared->slots[compat_my_procno()];
 	Size		len = 0;
@@ -147,7 +149,7 @@ node_propose(RaftToken token, const NodePart *parts, int nparts,
 	if (quorum_commit_timeout_ms > 0)
 		deadline_us = node_monotonic_us() + (int64) quorum_commit_timeout_ms * 1000;
 
-	post(NODE_REQ_PROPOSE, token, parts, nparts, len);
+	post(NODE_REQ_PROPOSE, token, parts, nparts, len, applier_owns);
 
 	while (!answered(slot))
 	{
@@ -196,13 +198,27 @@ node_propose(RaftToken token, const NodePart *parts, int nparts,
 	release_payload(slot);
 	if (answer->verdict == 0)
 		*answer = slot->answer;
-	if (answer->verdict != NODE_COMMITTED)
+	if (answer->verdict != NODE_COMMITTED || applier_owns)
 	{
 		SpinLockAcquire(&slot->mutex);
 		slot->state = SLOT_FREE;
 		SpinLockRelease(&slot->mutex);
 	}
 	return answer->verdict;
+}
+
+NodeVerdict
+node_propose(RaftToken token, const NodePart *parts, int nparts,
+			 bool (*doomed_check) (void), NodeAnswer *answer)
+{
+	return propose(token, parts, nparts, false, doomed_check, answer);
+}
+
+NodeVerdict
+node_submit(RaftToken token, const NodePart *parts, int nparts,
+			bool (*doomed_check) (void), NodeAnswer *answer)
+{
+	return propose(token, parts, nparts, true, doomed_check, answer);
 }
 
 /*
@@ -226,7 +242,7 @@ node_request(NodeRequestKind kind, const void *data, Size len, int timeout_ms,
 
 	PG_TRY();
 	{
-		post(kind, token, &part, 1, len);
+		post(kind, token, &part, 1, len, false);
 		while (!answered(slot))
 		{
 			if (!sleep_until(deadline_us))

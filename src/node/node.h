@@ -26,6 +26,9 @@
  *								that gives its entry up. The ring is never lapped:
  *								commit_index <= applied_index + NODE_TURN_RING.
  *	NodeSlot					state and token under its own spinlock.
+ *	NodeShared.wait_*, NodeSlot.wait_*	who waits for an entry to be applied: a list
+ *								under NodeShared.wait_lock. Sessions put themselves in
+ *								and out; whoever raises applied_index wakes.
  *	NodeShared.flushed_index	apply worker only; atomic. Highest entry whose local
  *								commit is flushed: the log below it may go.
  *	NodeShared.suspect_index	apply worker sets, Raft worker clears; atomic. An
@@ -162,6 +165,22 @@ extern bool node_token_in(const char *text, RaftToken *token);
  */
 extern NodeVerdict node_propose(RaftToken token, const NodePart *parts, int nparts,
 								bool (*doomed_check) (void), NodeAnswer *answer);
+
+/*
+ * Like node_propose(), but the entry is the apply worker's, on this member too:
+ * for what a session does in the middle of a transaction. NODE_COMMITTED:
+ * answer.index; it is not applied here yet (node_wait_applied). Nothing to be
+ * abandoned afterwards.
+ */
+extern NodeVerdict node_submit(RaftToken token, const NodePart *parts, int nparts,
+							   bool (*doomed_check) (void), NodeAnswer *answer);
+
+/*
+ * Sleep until applied_index >= index: true. False: deadline_us (of
+ * node_monotonic_us(), 0: none) has passed. Ordinary interrupts: may throw.
+ */
+extern bool node_wait_applied(uint64 index, int64 deadline_us);
+extern int64 node_monotonic_us(void);
 
 /*
  * Wait until applied_index == index - 1. False: doomed_check said true or the

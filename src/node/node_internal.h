@@ -12,7 +12,8 @@
  *	TAKEN     -> FREE       session gives up (orphan): the worker pursues the
  *							proposal all the same, its entry is the applier's
  *	TAKEN     -> DECIDED    worker, under mutex: owner[index] is the session
- *	TAKEN     -> ANSWERED   worker, under mutex: refused, or a request's answer
+ *	TAKEN     -> ANSWERED   worker, under mutex: refused, or a request's answer, or
+ *							(applier_owns) committed: owner[index] is the applier
  *	DECIDED   -> FREE       session: committed, or gave its entry to the applier
  *	ANSWERED  -> FREE       session
  *
@@ -69,11 +70,15 @@ typedef struct NodeSlot
 	NodeRequestKind kind;
 	pg_atomic_uint32 queued;
 	pg_atomic_uint32 next;
+	bool		applier_owns;	/* node_submit(): the session does not commit it */
 	RaftToken	token;
 	Size		len;
 	dsa_pointer large;			/* InvalidDsaPointer: payload is in small[] */
 	NodeAnswer	answer;
 	int			sqlstate;		/* requests: 0 fine, else error */
+	uint64		wait_index;		/* waits for this to be applied; 0 no. wait_lock */
+	uint32		wait_prev;		/* procnos of the list, or NODE_STACK_END. wait_lock */
+	uint32		wait_next;
 	char		small[NODE_INLINE_SIZE];
 } NodeSlot;
 
@@ -132,6 +137,11 @@ typedef struct NodeShared
 	pg_atomic_uint32 committing_xid;
 	pg_atomic_uint32 owner[NODE_TURN_RING];
 
+	/* who waits for entries to be applied (wait.c) */
+	LWLock	   *wait_lock;
+	pg_atomic_uint64 wait_least;	/* no waiter below this; UINT64_MAX none at all */
+	uint32		wait_head;
+
 	/* the core's view, for quorum.status: Raft worker writes */
 	pg_atomic_uint64 raft_term;
 	pg_atomic_uint64 raft_commit;	/* may be ahead of commit_index */
@@ -167,8 +177,10 @@ extern bool node_parse_address(const char *address, char *host, Size host_size, 
 
 /* shmem.c */
 extern dsa_area *node_dsa(void);
-extern int64 node_monotonic_us(void);
 extern void node_wake_proc(uint32 procno_plus_one);
+
+/* wait.c: applied_index has risen to this */
+extern void node_wake_waiters(uint64 applied);
 
 /* mailbox.c */
 extern NodeVerdict node_request(NodeRequestKind kind, const void *data, Size len,

@@ -33,7 +33,7 @@ static dsa_area *attached_area = NULL;
 Size
 node_shmem_size(void)
 {
-	RequestNamedLWLockTranche(NODE_TRANCHE, 2);
+	RequestNamedLWLockTranche(NODE_TRANCHE, 3);
 	return add_size(offsetof(NodeShared, slots),
 					mul_size(MaxBackends, sizeof(NodeSlot)));
 }
@@ -56,6 +56,9 @@ node_shmem_init(void)
 	memset(node_shared, 0, offsetof(NodeShared, slots));
 	locks = GetNamedLWLockTranche(NODE_TRANCHE);
 	node_shared->status_lock = &locks[0].lock;
+	node_shared->wait_lock = &locks[2].lock;
+	pg_atomic_init_u64(&node_shared->wait_least, PG_UINT64_MAX);
+	node_shared->wait_head = NODE_STACK_END;
 	pg_atomic_init_u32(&node_shared->membership,
 					   access(NODE_LOG_DIRECTORY, F_OK) == 0 ? NODE_STARTING : NODE_NONE);
 	pg_atomic_init_u32(&node_shared->id, 0);
@@ -100,6 +103,8 @@ node_shmem_init(void)
 		SpinLockInit(&slot->mutex);
 		slot->state = SLOT_FREE;
 		slot->large = InvalidDsaPointer;
+		slot->applier_owns = false;
+		slot->wait_index = 0;
 		pg_atomic_init_u32(&slot->queued, 0);
 		pg_atomic_init_u32(&slot->next, NODE_STACK_END);
 	}

@@ -46,6 +46,7 @@ node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp)
 {
 	NodeSlot   *slot = &node_shared->slots[procno];
 	bool		taken = false;
+	bool		answered = false;
 
 	SpinLockAcquire(&slot->mutex);
 	if (slot->state == SLOT_TAKEN && raft_token_equal(slot->token, token))
@@ -53,11 +54,21 @@ node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp)
 		slot->answer.verdict = NODE_COMMITTED;
 		slot->answer.index = index;
 		slot->answer.stamp = stamp;
-		slot->state = SLOT_DECIDED;
-		pg_atomic_write_u32(owner_of(index), procno + 1);
-		taken = true;
+		if (slot->applier_owns)
+		{
+			slot->state = SLOT_ANSWERED;
+			answered = true;
+		}
+		else
+		{
+			slot->state = SLOT_DECIDED;
+			pg_atomic_write_u32(owner_of(index), procno + 1);
+			taken = true;
+		}
 	}
 	SpinLockRelease(&slot->mutex);
+	if (answered)
+		node_wake_proc(procno + 1);
 	return taken;
 }
 
@@ -159,6 +170,7 @@ node_turn_done(uint64 index)
 	pg_atomic_write_u32(&node_shared->committing_xid, InvalidTransactionId);
 	if (pg_atomic_read_u64(&node_shared->commit_index) > index)
 		wake_owner(index + 1);
+	node_wake_waiters(index);
 
 	if (slot->state == SLOT_DECIDED)
 	{
@@ -252,6 +264,7 @@ node_apply_ready(uint64 applied_index)
 	node_apply_detail(NULL);
 	pg_memory_barrier();
 	pg_atomic_write_u32(&node_shared->apply_ready, 1);
+	node_wake_waiters(pg_atomic_read_u64(&node_shared->applied_index));
 	node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
 }
 
