@@ -25,6 +25,11 @@
  *								publishes commit_index, changed to 0 by a session
  *								that gives its entry up. The ring is never lapped:
  *								commit_index <= applied_index + NODE_TURN_RING.
+ *	NodeShared.commits[]		ring indexed by log index: which transaction commits
+ *								that entry here. Written by whoever holds the turn,
+ *								before the commit record; read without a lock, the
+ *								index is the proof that the pair belongs together.
+ *	NodeShared.start_index		apply worker, once: what was applied at the start.
  *	NodeSlot					state and token under its own spinlock.
  *	NodeShared.wait_*, NodeSlot.wait_*	who waits for an entry to be applied: a list
  *								under NodeShared.wait_lock. Sessions put themselves in
@@ -56,6 +61,7 @@
 
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/s_lock.h"
@@ -196,6 +202,17 @@ extern bool node_turn_wait(uint64 index, bool (*doomed_check) (void));
  */
 extern void node_turn_committing(uint64 index, TransactionId xid);
 extern void node_turn_done(uint64 index);
+
+/*
+ * For who wants to know which entries a snapshot of this server holds
+ * (replication_snapshot_index): the transaction that was last announced for
+ * entry `index`; false: none, or one of so long ago that it is not known any
+ * more. The highest entry that was announced or applied; and the one up to which
+ * everything was there when this life of the server began.
+ */
+extern bool node_commit_xid(uint64 index, FullTransactionId *xid);
+extern uint64 node_committing_index(void);
+extern uint64 node_start_index(void);
 extern void node_turn_abandon(void);
 
 /* The slot's state, for detectors: is this process waiting for a verdict? */

@@ -118,6 +118,13 @@ typedef struct NodeStatus
 	NodeMemberStatus members[NODE_MAX_MEMBERS];
 } NodeStatus;
 
+/* An entry's local transaction; index is written last, and 0 while it changes. */
+typedef struct NodeCommit
+{
+	pg_atomic_uint64 index;
+	pg_atomic_uint64 xid;		/* FullTransactionId */
+} NodeCommit;
+
 typedef struct NodeShared
 {
 	/* identity: Raft worker writes, anyone reads */
@@ -136,6 +143,10 @@ typedef struct NodeShared
 	pg_atomic_uint64 committing_index;	/* turn holder; 0 none */
 	pg_atomic_uint32 committing_xid;
 	pg_atomic_uint32 owner[NODE_TURN_RING];
+
+	/* which transaction committed an entry here (node_commit_xid): turn holder */
+	pg_atomic_uint64 start_index;	/* applied when this life of the server began */
+	NodeCommit	commits[NODE_TURN_RING];
 
 	/* who waits for entries to be applied (wait.c) */
 	LWLock	   *wait_lock;

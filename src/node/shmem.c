@@ -72,8 +72,13 @@ node_shmem_init(void)
 	pg_atomic_init_u64(&node_shared->suspect_index, 0);
 	pg_atomic_init_u64(&node_shared->committing_index, 0);
 	pg_atomic_init_u32(&node_shared->committing_xid, 0);
+	pg_atomic_init_u64(&node_shared->start_index, 0);
 	for (int i = 0; i < NODE_TURN_RING; i++)
+	{
 		pg_atomic_init_u32(&node_shared->owner[i], 0);
+		pg_atomic_init_u64(&node_shared->commits[i].index, 0);
+		pg_atomic_init_u64(&node_shared->commits[i].xid, 0);
+	}
 	pg_atomic_init_u64(&node_shared->raft_term, 0);
 	pg_atomic_init_u64(&node_shared->raft_commit, 0);
 	pg_atomic_init_u64(&node_shared->raft_last, 0);

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/wait_event.h"
@@ -146,10 +147,51 @@ node_turn_wait(uint64 index, bool (*doomed_check) (void))
 	}
 }
 
+/* Entry `index` is this process's top transaction. An older one may be there. */
+static void
+record_commit(uint64 index)
+{
+	NodeCommit *commit = &node_shared->commits[index % NODE_TURN_RING];
+
+	pg_atomic_write_u64(&commit->index, 0);
+	pg_write_barrier();
+	pg_atomic_write_u64(&commit->xid, U64FromFullTransactionId(GetTopFullTransactionIdIfAny()));
+	pg_write_barrier();
+	pg_atomic_write_u64(&commit->index, index);
+}
+
+/* See node.h. */
+bool
+node_commit_xid(uint64 index, FullTransactionId *xid)
+{
+	NodeCommit *commit = &node_shared->commits[index % NODE_TURN_RING];
+
+	if (pg_atomic_read_u64(&commit->index) != index)
+		return false;
+	pg_read_barrier();
+	*xid = FullTransactionIdFromU64(pg_atomic_read_u64(&commit->xid));
+	pg_read_barrier();
+	return pg_atomic_read_u64(&commit->index) == index && FullTransactionIdIsValid(*xid);
+}
+
+uint64
+node_committing_index(void)
+{
+	return Max(pg_atomic_read_u64(&node_shared->committing_index),
+			   pg_atomic_read_u64(&node_shared->applied_index));
+}
+
+uint64
+node_start_index(void)
+{
+	return pg_atomic_read_u64(&node_shared->start_index);
+}
+
 void
 node_turn_committing(uint64 index, TransactionId xid)
 {
 	Assert(index > pg_atomic_read_u64(&node_shared->applied_index));
+	record_commit(index);
 	pg_atomic_write_u32(&node_shared->committing_xid, xid);
 	pg_write_barrier();
 	announced_index = index;
@@ -256,7 +298,10 @@ node_apply_ready(uint64 applied_index)
 	 * committing since it looked.
 	 */
 	if (pg_atomic_read_u64(&node_shared->applied_index) < applied_index)
+	{
+		pg_atomic_write_u64(&node_shared->start_index, applied_index);
 		pg_atomic_write_u64(&node_shared->applied_index, applied_index);
+	}
 	if (pg_atomic_read_u64(&node_shared->commit_index) < applied_index)
 		pg_atomic_write_u64(&node_shared->commit_index, applied_index);
 	pg_atomic_write_u32(&node_shared->apply_proc, compat_my_procno() + 1);

@@ -14,6 +14,8 @@
 
 #include "postgres.h"
 
+#include "utils/snapshot.h"
+
 /* called by pg_quorum.c */
 extern void replication_define_settings(void);
 extern Size replication_shmem_size(void);
@@ -46,6 +48,13 @@ extern bool replication_is_own_entry(void);
  * ordercommit.c; its transaction callback calls node_turn_done/abandon.
  */
 extern void ordercommit_arm(uint64 index, TimestampTz stamp);
+
+/*
+ * The entry at which this snapshot stands: it shows every entry up to there and
+ * none above (image_snapshot.c). Any MVCC snapshot that was taken in this life of
+ * the server; ERROR 40001 for one so old that it cannot be told any more.
+ */
+extern uint64 replication_snapshot_index(Snapshot snapshot);
 
 /*
  * Doom (conflict.c): has the apply worker decided that this session's current
