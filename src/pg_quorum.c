@@ -19,6 +19,7 @@
 #include "utils/guc.h"
 
 #include "clock/clock_shmem.h"
+#include "consistency/write.h"
 #include "node/node.h"
 #include "replication/replication.h"
 
@@ -57,6 +58,7 @@ _PG_init(void)
 	node_define_settings();
 	replication_define_settings();
 	clock_define_settings();
+	write_define_settings();
 	MarkGUCPrefixReserved("quorum");
 
 	if (!process_shared_preload_libraries_in_progress)
@@ -69,6 +71,7 @@ _PG_init(void)
 
 	replication_install_hooks();
 	replication_install_ops();
+	write_install();
 	node_register_workers();
 	clock_register_worker();
 }

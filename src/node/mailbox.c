@@ -268,3 +268,33 @@ node_request(NodeRequestKind kind, const void *data, Size len, int timeout_ms,
 	node_turn_abandon();		/* frees the slot and the payload */
 	return answer->verdict;
 }
+
+NodeVerdict
+node_request_held(NodeRequestKind kind, const void *data, Size len, int64 deadline_us,
+				  bool *interrupted, NodeAnswer *answer)
+{
+	NodeSlot   *slot = &node_shared->slots[compat_my_procno()];
+	NodePart	part = {data, len};
+	RaftToken	token = {0};
+
+	Assert(len <= NODE_INLINE_SIZE);	/* nothing is allocated */
+	token.counter = pg_atomic_fetch_add_u64(&node_shared->token_counter, 1) + 1;
+	memset(answer, 0, sizeof(*answer));
+	*interrupted = false;
+
+	post(kind, token, &part, 1, len, false);
+	while (!answered(slot))
+	{
+		if (ProcDiePending || QueryCancelPending)
+			*interrupted = true;
+		if (*interrupted || !sleep_until(deadline_us))
+		{
+			answer->verdict = withdraw(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
+			break;
+		}
+	}
+	if (answer->verdict == 0)
+		*answer = slot->answer;
+	node_turn_abandon();
+	return answer->verdict;
+}

@@ -189,6 +189,22 @@ extern bool node_wait_applied(uint64 index, int64 deadline_us);
 extern int64 node_monotonic_us(void);
 
 /*
+ * After a commit, with interrupts held; never throws (applied.c). Wait until
+ * entry `index` is applied on a majority of the voting members, or on all of
+ * them. message: the members that had not applied when the time was over.
+ */
+typedef enum NodeApplied
+{
+	NODE_APPLIED = 1,
+	NODE_APPLIED_LATE,			/* deadline_us has passed */
+	NODE_APPLIED_INTERRUPTED,	/* a cancel or terminate is pending */
+	NODE_APPLIED_HALTED			/* this member takes no part; message: why */
+} NodeApplied;
+
+extern NodeApplied node_wait_applied_elsewhere(uint64 index, bool all, int64 deadline_us,
+											   char message[NODE_DETAIL_LEN]);
+
+/*
  * Wait until applied_index == index - 1. False: doomed_check said true or the
  * backend is being terminated; the caller must then abort with 40003 (its
  * entry stands, and goes to the apply worker by node_turn_abandon).

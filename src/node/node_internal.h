@@ -60,7 +60,8 @@ typedef enum NodeRequestKind
 	NODE_REQ_JOIN,
 	NODE_REQ_REMOVE,
 	NODE_REQ_TRANSFER,
-	NODE_REQ_OUTCOME
+	NODE_REQ_OUTCOME,
+	NODE_REQ_APPLIED			/* NodeAppliedRequest */
 } NodeRequestKind;
 
 typedef struct NodeSlot
@@ -153,6 +154,12 @@ typedef struct NodeShared
 	pg_atomic_uint64 wait_least;	/* no waiter below this; UINT64_MAX none at all */
 	uint32		wait_head;
 
+	/*
+	 * Raft worker writes: some member wants to hear as soon as this much is
+	 * applied here; UINT64_MAX nobody does (worker_applied.c)
+	 */
+	pg_atomic_uint64 applied_wanted;
+
 	/* the core's view, for quorum.status: Raft worker writes */
 	pg_atomic_uint64 raft_term;
 	pg_atomic_uint64 raft_commit;	/* may be ahead of commit_index */
@@ -196,6 +203,23 @@ extern void node_wake_waiters(uint64 applied);
 /* mailbox.c */
 extern NodeVerdict node_request(NodeRequestKind kind, const void *data, Size len,
 								int timeout_ms, NodeAnswer *answer, int *sqlstate);
+
+/*
+ * The same where nothing may be thrown and interrupts are held. Ends at
+ * deadline_us (0: none) with NODE_UNAVAILABLE or NODE_UNKNOWN, and as soon as a
+ * cancel or terminate is pending, with *interrupted.
+ */
+extern NodeVerdict node_request_held(NodeRequestKind kind, const void *data, Size len,
+									 int64 deadline_us, bool *interrupted,
+									 NodeAnswer *answer);
+
+/* What NODE_REQ_APPLIED carries. */
+typedef struct NodeAppliedRequest
+{
+	uint64		index;
+	bool		all;			/* every voting member, not just a majority */
+	int64		deadline_us;	/* 0: none */
+} NodeAppliedRequest;
 
 /* turn.c, the worker's side */
 extern void node_publish_commit(uint64 first, uint64 last);

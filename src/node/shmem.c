@@ -79,6 +79,7 @@ node_shmem_init(void)
 		pg_atomic_init_u64(&node_shared->commits[i].index, 0);
 		pg_atomic_init_u64(&node_shared->commits[i].xid, 0);
 	}
+	pg_atomic_init_u64(&node_shared->applied_wanted, PG_UINT64_MAX);
 	pg_atomic_init_u64(&node_shared->raft_term, 0);
 	pg_atomic_init_u64(&node_shared->raft_commit, 0);
 	pg_atomic_init_u64(&node_shared->raft_last, 0);

@@ -213,6 +213,8 @@ node_turn_done(uint64 index)
 	if (pg_atomic_read_u64(&node_shared->commit_index) > index)
 		wake_owner(index + 1);
 	node_wake_waiters(index);
+	if (pg_atomic_read_u64(&node_shared->applied_wanted) <= index)
+		node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
 
 	if (slot->state == SLOT_DECIDED)
 	{

@@ -102,10 +102,12 @@ start(Worker *w)
 	dlist_init(&w->remote);
 	dlist_init(&w->admin);
 	dlist_init(&w->outcomes);
+	dlist_init(&w->applied);
 	if (!peer_create_transport(w))
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
 						errmsg("could not create the transport")));
 	mailbox_init(w);
+	applied_drop(w, "");		/* what a former worker was asked for */
 	w->status_dirty = true;
 	worker_open(w);
 	pg_atomic_write_u32(&node_shared->raft_proc, compat_my_procno() + 1);
@@ -299,6 +301,7 @@ turn(Worker *w)
 	if (w->state == WORKER_RUNNING)
 	{
 		publish_commits(w);
+		applied_run(w);
 		peer_ping(w);
 		tp_flush(w->tp);
 		watch_apply(w);
@@ -333,6 +336,8 @@ sleep_ms(Worker *w)
 			wake_us = Min(wake_us, w->watch_us);
 		if (w->batch.writes || w->batch.nmsgs > 0)
 			wake_us = Min(wake_us, now_us + 50 * 1000);
+		if (!dlist_is_empty(&w->applied))
+			wake_us = Min(wake_us, w->applied_us);
 		if (!dlist_is_empty(&w->queued) || !dlist_is_empty(&w->remote))
 			wake_us = Min(wake_us, Max(w->retry_us, now_us + 5 * 1000));
 		if (!dlist_is_empty(&w->sent) || !dlist_is_empty(&w->admin) ||

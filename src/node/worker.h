@@ -26,6 +26,7 @@
  *		worker_admin.c		changes of membership and leadership
  *		worker_join.c		becoming a member: founding, joining
  *		worker_outcome.c	what became of a token
+ *		worker_applied.c	who has applied what, for those who wait for it
  *		worker_status.c		quorum.status and quorum.members
  *
  *-------------------------------------------------------------------------
@@ -63,6 +64,8 @@ typedef enum WireType
 	WIRE_ADMIN_REPLY,
 	WIRE_ASK,					/* WireAsk: what became of this token? */
 	WIRE_ANSWER,
+	WIRE_APPLIED_ASK,			/* WireAppliedAsk: say when you have applied this */
+	WIRE_APPLIED,				/* WireApplied */
 	WIRE_JOIN = 64,				/* requests */
 	WIRE_JOIN_REPLY
 } WireType;
@@ -140,6 +143,18 @@ typedef struct WireAnswer
 	uint64		id;
 	uint32		outcome;		/* Outcome */
 } WireAnswer;
+
+/* Progress between the two is worth a message; nothing further once at upto. */
+typedef struct WireAppliedAsk
+{
+	uint64		from;
+	uint64		upto;
+} WireAppliedAsk;
+
+typedef struct WireApplied
+{
+	uint64		index;			/* applied_index of the sender */
+} WireApplied;
 
 typedef struct WireJoin
 {
@@ -258,6 +273,15 @@ typedef struct OutcomeOp
 	int64		deadline_us;
 } OutcomeOp;
 
+/* A session that waits until its entry is applied on other members. */
+typedef struct AppliedOp
+{
+	dlist_node	link;
+	int			procno;
+	RaftToken	slot_token;
+	NodeAppliedRequest request;
+} AppliedOp;
+
 /* ---------- peers ---------- */
 
 typedef struct PeerInfo
@@ -271,6 +295,13 @@ typedef struct PeerInfo
 	bool		heard;			/* a ping came since we started */
 	bool		says_removed;
 	int64		gone_us;		/* not in the configuration any more, since */
+
+	/* who waits for whose tables (worker_applied.c) */
+	uint64		told_applied;	/* by the peer, over this connection */
+	uint64		asked_upto;		/* by us, over this connection; 0 nothing */
+	uint64		wants_from;		/* the peer of us */
+	uint64		wants_upto;		/* 0: nothing */
+	uint64		wants_told;		/* what we told it last */
 	char		version[32];
 } PeerInfo;
 
@@ -370,6 +401,9 @@ typedef struct Worker
 	/* administration */
 	dlist_head	admin;
 	dlist_head	outcomes;
+	dlist_head	applied;		/* AppliedOp */
+	int			napplied_wants;	/* 0: no peer has wants_upto */
+	int64		applied_us;		/* look at them again then */
 	uint64		next_op;
 	struct JoinOp *join;
 	int64		announce_us;	/* of an address that changed */
@@ -502,6 +536,14 @@ extern void outcome_answer(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void outcome_note_marker(Worker *w, RaftToken token, uint64 index);
 extern void outcome_truncated(Worker *w, uint64 from);
 extern bool outcome_is_aborted(const Worker *w, RaftToken token);
+
+/* worker_applied.c */
+extern void applied_begin(Worker *w, int procno, RaftToken slot_token, const char *data, Size len);
+extern void applied_run(Worker *w);
+extern void applied_drop(Worker *w, const char *why);
+extern void applied_peer_changed(PeerInfo *peer);
+extern void applied_ask(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void applied_told(Worker *w, uint32 from, const uint8 *data, Size len);
 
 /* worker_status.c */
 extern void status_progress(Worker *w);

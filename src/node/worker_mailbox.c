@@ -104,6 +104,9 @@ take_request(Worker *w, int procno)
 				outcome_begin(w, procno, token, asked);
 				break;
 			}
+		case NODE_REQ_APPLIED:
+			applied_begin(w, procno, token, (const char *) buf->data, buf->len);
+			break;
 		case NODE_REQ_PROPOSE:
 			break;
 	}

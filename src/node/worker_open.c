@@ -107,6 +107,7 @@ worker_close(Worker *w)
 	pending_forget_log(w);
 	remote_drop(w);
 	admin_drop(w);
+	applied_drop(w, "this server takes no part in its cluster any more");
 	w->committed = 0;
 	w->fed_from = w->fed_to = 0;
 	w->needs_image = false;

@@ -277,6 +277,7 @@ on_ping(Worker *w, uint32 from, const TpMessage *msg)
 		w->status_dirty = true;
 	peer->has_applied = true;
 	peer->applied_index = ping.applied_index;
+	peer->told_applied = ping.applied_index;
 	peer->boot = ping.boot;
 	ping.version[sizeof(ping.version) - 1] = '\0';
 	strlcpy(peer->version, ping.version, sizeof(peer->version));
@@ -378,6 +379,7 @@ cb_peer_up(void *user, uint32_t id)
 		return;
 	peer->up = true;
 	peer->says_removed = false;
+	applied_peer_changed(peer);
 	w->status_dirty = true;
 	raft_peer_up(w->raft, id, node_monotonic_us());
 	send_ping(w, peer);
@@ -398,6 +400,7 @@ cb_peer_down(void *user, uint32_t id, bool was_established, const char *why)
 		peer->up = false;
 	if (!was_established)
 		return;
+	applied_peer_changed(peer);
 	w->status_dirty = true;
 	if (raft_leader(w->raft) == id)
 		pending_requeue(w);		/* the verdict may have been on its way */
@@ -498,6 +501,12 @@ cb_message(void *user, uint32_t from, TpMessage *msg)
 			break;
 		case WIRE_ANSWER:
 			outcome_answer(w, from, msg->data, msg->len);
+			break;
+		case WIRE_APPLIED_ASK:
+			applied_ask(w, from, msg->data, msg->len);
+			break;
+		case WIRE_APPLIED:
+			applied_told(w, from, msg->data, msg->len);
 			break;
 		default:
 			break;				/* of a newer version */

@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "clock/clock_shmem.h"
+#include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
@@ -50,6 +51,7 @@ static bool has_token = false;
 static RaftToken last_token;
 static bool has_last_token = false;
 static HlcStamp decided_stamp;
+static uint64 decided_index;
 static bool decided = false;
 static ErrorContextCallback in_doubt;
 
@@ -292,6 +294,7 @@ commit_decided(const NodeAnswer *answer)
 
 	wait_for_turn(answer->index);
 	decided = true;
+	decided_index = answer->index;
 	decided_stamp.physical_us = answer->stamp.physical_us;
 	decided_stamp.logical = answer->stamp.logical;
 	decided_stamp.node = answer->stamp.node;
@@ -366,6 +369,7 @@ xact_callback(XactEvent event, void *arg)
 				if (error_context_stack == &in_doubt)
 					error_context_stack = in_doubt.previous;
 				clock_set_transaction_stamp(decided_stamp);
+				write_level_committed(decided_index);
 				stats_add(STAT_COMMITS, 1);
 			}
 			forget();
