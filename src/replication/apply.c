@@ -266,6 +266,12 @@ apply_entry(uint64 index, Batch *batch)
 	RlogRecord	entry;
 
 	read_entry(index, &entry);
+	if (batch->has_effect && entry.type == RAFT_ENTRY_DATA &&
+		ws_stands_alone(entry.data, entry.len))
+	{
+		batch->closed = true;	/* in the next transaction */
+		return;
+	}
 	if (entry.index != index)
 		elog(ERROR, "asked for entry " UINT64_FORMAT ", got " UINT64_FORMAT, index, entry.index);
 	switch (entry.type)

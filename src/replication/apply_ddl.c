@@ -115,7 +115,8 @@ set_for_statement(const char *name, const char *value)
 void
 apply_statement(WsRecord *rec)
 {
-	Oid			role = get_role_oid(zero_terminated(rec->role), false);
+	bool		own = rec->role.len == 0;
+	Oid			role = own ? GetUserId() : get_role_oid(zero_terminated(rec->role), false);
 	char	   *statement = zero_terminated(rec->statement);
 	int			nest_level;
 	Oid			saved_user;

@@ -26,7 +26,6 @@
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -36,7 +35,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
@@ -47,8 +45,8 @@
 #include "replication/ddl.h"
 #include "replication/designate.h"
 #include "replication/keys_internal.h"
+#include "replication/ownsql.h"
 #include "replication/replication.h"
-#include "replication/sequences.h"
 #include "replication/sequences.h"
 #include "replication/session.h"
 #include "replication/tables.h"
@@ -60,63 +58,19 @@ PG_FUNCTION_INFO_V1(quorum_do_remove_table);
 
 /* ---------- SQL on our own catalog ---------- */
 
-typedef struct AsSuperuser
-{
-	Oid			user;
-	int			sec_context;
-	int			nest_level;
-} AsSuperuser;
-
-/* An error leaves the restoring to the end of the (sub)transaction. */
-static void
-become_superuser(AsSuperuser *saved)
-{
-	GetUserIdAndSecContext(&saved->user, &saved->sec_context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   saved->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	saved->nest_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-static void
-become_oneself(const AsSuperuser *saved)
-{
-	SPI_finish();
-	AtEOXact_GUC(true, saved->nest_level);
-	SetUserIdAndSecContext(saved->user, saved->sec_context);
-}
-
-static void
-run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls, int expected)
-{
-	int			result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
-
-	if (result != expected)
-		elog(ERROR, "unexpected result %d of \"%s\"", result, sql);
-}
-
-static char *
-first_text(void)
-{
-	return SPI_processed > 0 ? SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1) : NULL;
-}
-
 static uint32
 next_table_id(void)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	uint32		id;
 
-	become_superuser(&saved);
-	run("LOCK TABLE quorum.replicated_table IN SHARE ROW EXCLUSIVE MODE",
-		0, NULL, NULL, NULL, SPI_OK_UTILITY);
-	run("SELECT (coalesce(max(table_id), 0) + 1)::text FROM quorum.replicated_table",
-		0, NULL, NULL, NULL, SPI_OK_SELECT);
-	id = (uint32) strtoul(first_text(), NULL, 10);
-	become_oneself(&saved);
+	ownsql_begin(&saved);
+	ownsql_run("LOCK TABLE quorum.replicated_table IN SHARE ROW EXCLUSIVE MODE",
+			   0, NULL, NULL, NULL, SPI_OK_UTILITY);
+	ownsql_run("SELECT (coalesce(max(table_id), 0) + 1)::text FROM quorum.replicated_table",
+			   0, NULL, NULL, NULL, SPI_OK_SELECT);
+	id = (uint32) strtoul(ownsql_text(0, 1), NULL, 10);
+	ownsql_end(&saved);
 	return id;
 }
 
@@ -124,36 +78,36 @@ next_table_id(void)
 static char *
 definition_of(Oid relid)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	MemoryContext caller = CurrentMemoryContext;
 	Oid			types[] = {REGCLASSOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
 	char	   *text;
 	char	   *copy;
 
-	become_superuser(&saved);
-	run("SELECT quorum._table_definition($1)", 1, types, values, NULL, SPI_OK_SELECT);
-	text = first_text();
+	ownsql_begin(&saved);
+	ownsql_run("SELECT quorum._table_definition($1)", 1, types, values, NULL, SPI_OK_SELECT);
+	text = ownsql_text(0, 1);
 	copy = MemoryContextStrdup(caller, text ? text : "");
-	become_oneself(&saved);
+	ownsql_end(&saved);
 	return copy;
 }
 
 static void
 register_table(uint32 table_id, Relation rel)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	Oid			types[] = {INT8OID, OIDOID, TEXTOID, TEXTOID};
 	Datum		values[4];
 
-	become_superuser(&saved);
+	ownsql_begin(&saved);
 	values[0] = Int64GetDatum(table_id);
 	values[1] = ObjectIdGetDatum(RelationGetRelid(rel));
 	values[2] = CStringGetTextDatum(get_namespace_name(RelationGetNamespace(rel)));
 	values[3] = CStringGetTextDatum(RelationGetRelationName(rel));
-	run("INSERT INTO quorum.replicated_table (table_id, relid, schema_name, table_name) "
-		"VALUES ($1::int, $2, $3, $4)", 4, types, values, NULL, SPI_OK_INSERT);
-	become_oneself(&saved);
+	ownsql_run("INSERT INTO quorum.replicated_table (table_id, relid, schema_name, table_name) "
+			   "VALUES ($1::int, $2, $3, $4)", 4, types, values, NULL, SPI_OK_INSERT);
+	ownsql_end(&saved);
 	tables_forget_caches();
 	CommandCounterIncrement();
 }
@@ -161,14 +115,14 @@ register_table(uint32 table_id, Relation rel)
 void
 designate_clear(uint32 table_id)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(table_id)};
 
-	become_superuser(&saved);
-	run("UPDATE quorum.replicated_table SET relid = NULL, removed_at = now() WHERE table_id = $1::int",
-		1, types, values, NULL, SPI_OK_UPDATE);
-	become_oneself(&saved);
+	ownsql_begin(&saved);
+	ownsql_run("UPDATE quorum.replicated_table SET relid = NULL, removed_at = now() WHERE table_id = $1::int",
+			   1, types, values, NULL, SPI_OK_UPDATE);
+	ownsql_end(&saved);
 	tables_forget_caches();
 	CommandCounterIncrement();
 }
@@ -185,20 +139,20 @@ qualified_name(Relation rel)
 static void
 execute_own(const char *sql)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 
-	become_superuser(&saved);
+	ownsql_begin(&saved);
 	ddl_depth++;
 	PG_TRY();
 	{
-		run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
+		ownsql_run(sql, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	}
 	PG_FINALLY();
 	{
 		ddl_depth--;
 	}
 	PG_END_TRY();
-	become_oneself(&saved);
+	ownsql_end(&saved);
 }
 
 /*
@@ -348,24 +302,24 @@ check_here(void)
 static void
 check_not_referenced(Relation rel)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(rel))};
 	char	   *found;
 
-	become_superuser(&saved);
-	run("SELECT r.schema_name || '.' || r.table_name FROM pg_catalog.pg_constraint c "
-		"JOIN quorum.replicated_table r ON r.relid = c.conrelid "
-		"WHERE c.contype = 'f' AND c.confrelid = $1 AND c.conrelid <> $1 LIMIT 1",
-		1, types, values, NULL, SPI_OK_SELECT);
-	found = first_text();
+	ownsql_begin(&saved);
+	ownsql_run("SELECT r.schema_name || '.' || r.table_name FROM pg_catalog.pg_constraint c "
+			   "JOIN quorum.replicated_table r ON r.relid = c.conrelid "
+			   "WHERE c.contype = 'f' AND c.confrelid = $1 AND c.conrelid <> $1 LIMIT 1",
+			   1, types, values, NULL, SPI_OK_SELECT);
+	found = ownsql_text(0, 1);
 	if (found)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("replicated table \"%s\" has a foreign key to table \"%s\"",
 						found, RelationGetRelationName(rel)),
 				 errhint("Remove that table from the cluster first, or drop the foreign key.")));
-	become_oneself(&saved);
+	ownsql_end(&saved);
 }
 
 /* ---------- here ---------- */
@@ -474,17 +428,17 @@ check_same_definition(Relation rel, const char *wanted)
 static void
 check_empty(Relation rel)
 {
-	AsSuperuser saved;
+	OwnSql		saved;
 	bool		has_rows;
 
-	become_superuser(&saved);
+	ownsql_begin(&saved);
 	if (replication_is_own_entry())
-		run(psprintf("DELETE FROM %s", qualified_name(rel)),
-			0, NULL, NULL, NULL, SPI_OK_DELETE);
-	run(psprintf("SELECT 1 FROM %s LIMIT 1", qualified_name(rel)),
-		0, NULL, NULL, NULL, SPI_OK_SELECT);
+		ownsql_run(psprintf("DELETE FROM %s", qualified_name(rel)),
+				   0, NULL, NULL, NULL, SPI_OK_DELETE);
+	ownsql_run(psprintf("SELECT 1 FROM %s LIMIT 1", qualified_name(rel)),
+			   0, NULL, NULL, NULL, SPI_OK_SELECT);
 	has_rows = SPI_processed > 0;
-	become_oneself(&saved);
+	ownsql_end(&saved);
 	if (has_rows)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -9,7 +9,7 @@
  *	header, 24 bytes
  *		u8	version			1
  *		u8	kind			WS_KIND_TRANSACTION
- *		u16 flags			0
+ *		u16 flags			WS_FLAG_ALONE, or 0
  *		u32 nkeys
  *		u32 nrecords
  *		u32 reserved		0
@@ -26,6 +26,7 @@
  *		'T' varint n, n x varint table_id, u8 restart_identity
  *		'X' string role, string search_path, varint nsettings,
  *			nsettings x (string name, string value), string statement
+ *			an empty role is the apply worker's own: statements of ours only
  *		string: varint length, bytes
  *		tuple:	varint natts (live columns in attnum order), then for each
  *				'n' null | 'u' unchanged, not sent | 'b' varint len, bytes
@@ -57,6 +58,7 @@
 
 #define WS_VERSION				1
 #define WS_KIND_TRANSACTION		1
+#define WS_FLAG_ALONE			1	/* applied in a transaction of its own: all before is visible */
 #define WS_HEADER_SIZE			24
 #define WS_KEY_SIZE				12
 #define WS_MAX_DELTA			0x7fffffffu
@@ -127,6 +129,9 @@ typedef struct WsRecord
 
 /* Header and key array checked as a whole; false with rd->error set. */
 extern bool ws_read_open(WsReader *rd, const void *data, size_t len);
+
+/* Must all before it be committed when it is applied? Looks at the header only. */
+extern bool ws_stands_alone(const void *data, size_t len);
 extern WsKey ws_read_key(const WsReader *rd, uint32_t i);
 
 /* Next record; false at the end (error NULL) or when malformed (error set). */

@@ -45,7 +45,7 @@ ws_read_open(WsReader *rd, const void *data, size_t len)
 		return FAIL(rd, "write set has an unknown version");
 	if (p[1] != WS_KIND_TRANSACTION)
 		return FAIL(rd, "write set is of an unknown kind");
-	if (p[2] != 0 || p[3] != 0 || get_u32(p + 12) != 0)
+	if ((p[2] & ~WS_FLAG_ALONE) != 0 || p[3] != 0 || get_u32(p + 12) != 0)
 		return FAIL(rd, "write set has unknown flags");
 	rd->nkeys = get_u32(p + 4);
 	rd->nrecords = get_u32(p + 8);
@@ -75,6 +75,15 @@ ws_read_open(WsReader *rd, const void *data, size_t len)
 		}
 	}
 	return true;
+}
+
+bool
+ws_stands_alone(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+
+	return len >= WS_HEADER_SIZE && p[0] == WS_VERSION && p[1] == WS_KIND_TRANSACTION &&
+		(p[2] & WS_FLAG_ALONE) != 0;
 }
 
 WsKey

@@ -304,6 +304,19 @@ sub poll_no_quorum
 	return poll(sub { $self->ask($node, 'SELECT has_quorum FROM quorum.status') eq 'f' }, 15) ? 1 : 0;
 }
 
+# Change a replicated table on one server only, as a broken disk might: the
+# triggers that would notice are away while it is done.
+sub behind_the_back
+{
+	my ($self, $node, $sql) = @_;
+
+	$node->safe_psql($DB, qq(BEGIN;
+		UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname LIKE '!pg_quorum%';
+		$sql;
+		UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname LIKE '!pg_quorum%';
+		COMMIT));
+}
+
 # --- processes ---
 
 # Pids that work in the data directory: the postmaster and all of its children.

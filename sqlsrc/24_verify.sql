@@ -1,0 +1,62 @@
+-- Sameness: all members compared at one index, differences marked and repaired
+
+-- What members answered to the last inquiries (src/replication/inquiry.c).
+-- Changed only by entries of the log.
+CREATE TABLE quorum.inquiry_answer (
+	request text,
+	node_id bigint,
+	log_index bigint NOT NULL,
+	state text NOT NULL,
+	answer text[] NOT NULL,
+	PRIMARY KEY (request, node_id)
+);
+CREATE INDEX ON quorum.inquiry_answer (log_index);
+REVOKE ALL ON quorum.inquiry_answer FROM PUBLIC;
+
+-- Tables of members that quorum.verify found to differ from the majority's.
+-- Changed only by entries of the log.
+CREATE TABLE quorum.difference (
+	table_id integer,
+	node_id bigint,
+	node_name text NOT NULL,
+	log_index bigint NOT NULL,
+	key_ranges text[] NOT NULL,
+	PRIMARY KEY (table_id, node_id)
+);
+REVOKE ALL ON quorum.difference FROM PUBLIC;
+GRANT SELECT ON quorum.difference TO PUBLIC;
+
+CREATE VIEW quorum.differences AS
+SELECT r.relid::regclass AS rel, d.node_name, d.node_id, d.log_index, d.key_ranges
+FROM quorum.difference d JOIN quorum.replicated_table r USING (table_id)
+WHERE r.relid IS NOT NULL;
+GRANT SELECT ON quorum.differences TO PUBLIC;
+
+CREATE FUNCTION quorum._inquire(request text, tables integer[], query text) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_inquire' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum._answer(request text, log_index bigint, node_id bigint, state text, answer text[]) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_answer' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum._mark(log_index bigint, tables integer[], nodes bigint[],
+	different_tables integer[], different_nodes bigint[], different_names text[], ranges text[]) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_mark' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+-- Digests of ranges of the table's key; bounds are keys, as arrays in text form.
+CREATE FUNCTION quorum._range_digests(rel regclass, bounds text[]) RETURNS text[]
+AS 'MODULE_PATHNAME', 'quorum_range_digests' LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+
+-- The member's answer for one table: its number, then digests, or a word why not.
+CREATE FUNCTION quorum._verify_table(table_id integer, bounds text[]) RETURNS text
+AS 'MODULE_PATHNAME', 'quorum_verify_table' LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum.verify(rel regclass DEFAULT NULL,
+	OUT table_name text, OUT node_name text, OUT same boolean, OUT log_index bigint, OUT row_count bigint,
+	OUT digest text, OUT key_ranges text[], OUT detail text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'quorum_verify' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+REVOKE ALL ON FUNCTION quorum.verify(regclass) FROM PUBLIC;
+REVOKE ALL ON FUNCTION quorum._range_digests(regclass, text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION quorum._verify_table(integer, text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quorum.verify(regclass) TO quorum_admin;
