@@ -279,6 +279,8 @@ cert_check(const CertMap *map, const void *payload, size_t len, CertConflict *co
 		conflict->reason = rd.error;
 		return false;
 	}
+	if (rd.kind != WS_KIND_TRANSACTION)
+		return true;			/* the lock state judges those */
 	for (uint32_t i = 0; i < PREFETCH_AHEAD; i++)
 		prefetch_key(map, &rd, i);
 	for (uint32_t i = 0; i < rd.nkeys; i++)

@@ -8,7 +8,8 @@
  *
  *	header, 24 bytes
  *		u8	version			1
- *		u8	kind			WS_KIND_TRANSACTION
+ *		u8	kind			WS_KIND_TRANSACTION; WS_KIND_LOCK: records as in
+ *							lock/lock_payload.h, header and keys as here
  *		u16 flags			WS_FLAG_ALONE, or 0
  *		u32 nkeys
  *		u32 nrecords
@@ -58,6 +59,7 @@
 
 #define WS_VERSION				1
 #define WS_KIND_TRANSACTION		1
+#define WS_KIND_LOCK			2
 #define WS_FLAG_ALONE			1	/* applied in a transaction of its own: all before is visible */
 #define WS_HEADER_SIZE			24
 #define WS_KEY_SIZE				12
@@ -77,6 +79,7 @@ typedef struct WsReader
 	const uint8_t *data;
 	size_t		len;
 	size_t		pos;			/* next record */
+	uint8_t		kind;			/* WS_KIND_...; records are read here of transactions only */
 	uint32_t	nkeys;
 	uint32_t	nrecords;
 	uint32_t	records_read;

@@ -43,10 +43,11 @@ ws_read_open(WsReader *rd, const void *data, size_t len)
 		return FAIL(rd, "write set is shorter than its header");
 	if (p[0] != WS_VERSION)
 		return FAIL(rd, "write set has an unknown version");
-	if (p[1] != WS_KIND_TRANSACTION)
+	if (p[1] != WS_KIND_TRANSACTION && p[1] != WS_KIND_LOCK)
 		return FAIL(rd, "write set is of an unknown kind");
 	if ((p[2] & ~WS_FLAG_ALONE) != 0 || p[3] != 0 || get_u32(p + 12) != 0)
 		return FAIL(rd, "write set has unknown flags");
+	rd->kind = p[1];
 	rd->nkeys = get_u32(p + 4);
 	rd->nrecords = get_u32(p + 8);
 	rd->base_max = get_u64(p + 16);
@@ -253,6 +254,8 @@ ws_read_record(WsReader *rd, WsRecord *rec)
 			return FAIL(rd, "write set has bytes after its last record");
 		return false;
 	}
+	if (rd->kind != WS_KIND_TRANSACTION)
+		return FAIL(rd, "entry is no write set");
 	if (!read_u8(rd, &type))
 		return false;
 	rec->type = (char) type;
