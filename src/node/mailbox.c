@@ -221,6 +221,35 @@ node_submit(RaftToken token, const NodePart *parts, int nparts,
 	return propose(token, parts, nparts, true, doomed_check, answer);
 }
 
+bool
+node_send_off(RaftToken token, const NodePart *parts, int nparts, int64 patience_us)
+{
+	NodeSlot   *slot = &node_shared->slots[compat_my_procno()];
+	int64		deadline_us = node_monotonic_us() + patience_us;
+	NodeSlotState state;
+	Size		len = 0;
+
+	if (!node_is_member())
+		return false;
+	for (int i = 0; i < nparts; i++)
+		len += parts[i].len;
+	post(NODE_REQ_PROPOSE, token, parts, nparts, len, true);
+	for (;;)
+	{
+		state = *(volatile const NodeSlotState *) &slot->state;
+		if (state != SLOT_POSTED && state != SLOT_TAKING)
+			break;
+		if (node_monotonic_us() > deadline_us)
+			break;
+		pg_usleep(200);			/* the worker sets no latch when it takes one */
+	}
+	/* taken: pursued all the same; not taken: withdrawn */
+	if (state == SLOT_POSTED && !withdraw(slot))
+		state = SLOT_TAKEN;
+	node_turn_abandon();
+	return state != SLOT_POSTED;
+}
+
 /*
  * A request to the worker that is no proposal (create, join, ...). Ordinary
  * interrupts; the caller reports sqlstate with answer->message.

@@ -114,6 +114,7 @@ extern bool node_is_removed(void);
 extern uint32 node_id(void);	/* 0 before there is a cluster */
 extern int	node_slot(void);	/* 0 .. sequence_stride - 1; -1 before */
 extern bool node_is_leader(void);
+extern bool node_is_alone(void);	/* no other member is known */
 
 /*
  * Base for a key of a row that the caller has locked already: every entry up
@@ -180,6 +181,13 @@ extern NodeVerdict node_propose(RaftToken token, const NodePart *parts, int npar
  */
 extern NodeVerdict node_submit(RaftToken token, const NodePart *parts, int nparts,
 							   bool (*doomed_check) (void), NodeAnswer *answer);
+
+/*
+ * Hand an entry over and do not wait for its fate; the applier owns it. False
+ * when nobody takes it within patience_us: it will not be in the log. For a
+ * process that has no proposal of its own under way; does not throw.
+ */
+extern bool node_send_off(RaftToken token, const NodePart *parts, int nparts, int64 patience_us);
 
 /*
  * Sleep until applied_index >= index: true. False: deadline_us (of
@@ -270,6 +278,9 @@ extern uint64 node_apply_run_end(uint64 first, uint64 limit);
 
 /* Directory of the log (for RlogReader), valid once a member. */
 extern char *node_log_dir(void);
+
+/* Have the apply worker look at what there is to do. */
+extern void node_wake_apply(void);
 
 /* For the detector: the apply worker says what it is busy with, 0 = idle. */
 extern void node_apply_busy(uint64 index);

@@ -276,6 +276,19 @@ node_is_leader(void)
 	return node_shared != NULL && pg_atomic_read_u32(&node_shared->is_leader) != 0;
 }
 
+bool
+node_is_alone(void)
+{
+	bool		alone;
+
+	if (node_shared == NULL)
+		return true;
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	alone = node_shared->status.nmembers <= 1;
+	LWLockRelease(node_shared->status_lock);
+	return alone;
+}
+
 uint64
 node_applied_index(void)
 {

@@ -224,6 +224,12 @@ node_turn_done(uint64 index)
 	}
 }
 
+void
+node_wake_apply(void)
+{
+	node_wake_proc(pg_atomic_read_u32(&node_shared->apply_proc));
+}
+
 /*
  * Whatever this process had posted or been given: let go of it. Idempotent.
  * An entry that is decided goes to the apply worker.

@@ -49,6 +49,7 @@
 #include "node/node.h"
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
+#include "replication/gate.h"
 #include "replication/stats.h"
 #include "storage/rlog.h"
 
@@ -242,6 +243,10 @@ apply_data(const RlogRecord *entry, Batch *batch)
 				batch->closed = true;
 				batch->statements++;
 				break;
+			case 'G':
+				gate_apply_record(record);
+				batch->closed = true;
+				break;
 			default:
 				apply_rows_record(record);
 				batch->rows++;
@@ -256,6 +261,7 @@ apply_data(const RlogRecord *entry, Batch *batch)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("entry " UINT64_FORMAT " of the log cannot be read: %s",
 						entry->index, rd.error)));
+	gate_entry_applied(token);
 	memcpy(&batch->stamp, entry->stamp, sizeof(batch->stamp));
 	batch->has_effect = true;
 }
@@ -303,6 +309,7 @@ apply_batch(uint64 first, uint64 last, Batch *batch)
 	batch->first = first;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	gate_begin();
 	for (uint64 index = first; index <= last && !batch->closed; index++)
 	{
 		apply_entry(index, batch);
@@ -314,6 +321,7 @@ apply_batch(uint64 first, uint64 last, Batch *batch)
 	if (batch->has_effect)
 		ordercommit_arm(batch->last, (TimestampTz) batch->stamp.physical_us);
 	CommitTransactionCommand();
+	gate_committed();
 	if (!batch->has_effect)
 		node_turn_done(batch->last);
 }
@@ -380,6 +388,7 @@ clean_up_after_error(void)
 	edata = CopyErrorData();
 	FlushErrorState();
 	AbortCurrentTransaction();
+	gate_aborted();
 	apply_rows_forget();
 	ddl_depth = 0;
 	QueryCancelPending = false;
@@ -478,8 +487,10 @@ main_loop(void)
 	{
 		uint64		first;
 		int64		now_us;
+		long		wait;
 
 		CHECK_FOR_INTERRUPTS();
+		wait = Min(gate_work(), FLUSH_INTERVAL_MS);
 		if (node_apply_next(&first))
 			apply_from(first);
 		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)
@@ -488,7 +499,7 @@ main_loop(void)
 		{
 			pgstat_report_stat(false);
 			pgstat_report_activity(STATE_IDLE, NULL);
-			wait_ms(FLUSH_INTERVAL_MS);
+			wait_ms(wait);
 		}
 		now_us = clock_monotonic_us();
 		if (now_us >= next_flush_us)

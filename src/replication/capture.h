@@ -32,6 +32,7 @@ extern void truncate_forget(void);
 
 /* rowlocks.c */
 extern void rowlocks_watch(QueryDesc *query);
+extern void rowlocks_close_gates(const LockStmt *stmt);
 extern void rowlocks_lock_table(const LockStmt *stmt);
 
 /* mixed.c */

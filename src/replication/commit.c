@@ -39,6 +39,7 @@
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/gate.h"
 #include "replication/replication.h"
 #include "replication/session.h"
 #include "replication/stats.h"
@@ -61,8 +62,8 @@ now_us(void)
 	return clock_monotonic_us();
 }
 
-static RaftToken
-token_of_transaction(void)
+RaftToken
+commit_token(void)
 {
 	if (!has_token)
 	{
@@ -208,7 +209,7 @@ propose(NodeAnswer *answer)
 {
 	NodePart	parts[WRITESET_PARTS];
 	int			nparts = writeset_seal(parts);
-	RaftToken	token = token_of_transaction();
+	RaftToken	token = commit_token();
 	int64		begun = now_us();
 	Size		bytes = 0;
 
@@ -372,10 +373,12 @@ xact_callback(XactEvent event, void *arg)
 				write_level_committed(decided_index);
 				stats_add(STAT_COMMITS, 1);
 			}
+			gate_transaction_end(decided);
 			forget();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			gate_transaction_end(false);
 			forget();
 			break;
 		default:
@@ -421,7 +424,7 @@ quorum_transaction_token(PG_FUNCTION_ARGS)
 {
 	node_require_loaded();
 	if (writeset_has_records())
-		PG_RETURN_TEXT_P(cstring_to_text(node_token_out(token_of_transaction())));
+		PG_RETURN_TEXT_P(cstring_to_text(node_token_out(commit_token())));
 	if (has_last_token)
 		PG_RETURN_TEXT_P(cstring_to_text(node_token_out(last_token)));
 	PG_RETURN_NULL();

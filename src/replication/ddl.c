@@ -43,6 +43,7 @@
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/gate.h"
 #include "replication/keys_internal.h"
 #include "replication/session.h"
 #include "replication/tables.h"
@@ -566,6 +567,7 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 	node_require_member();
 	check_statement(stmt, &search);
 	mixed_replicated_change();
+	gate_close(plan->relids);
 	plan->kind = DDL_TRAVELS;
 }
 

@@ -44,6 +44,7 @@
 #include "replication/capture.h"
 #include "replication/ddl.h"
 #include "replication/designate.h"
+#include "replication/gate.h"
 #include "replication/keys_internal.h"
 #include "replication/ownsql.h"
 #include "replication/replication.h"
@@ -374,6 +375,7 @@ quorum_remove_table(PG_FUNCTION_ARGS)
 	uint32		table_id;
 
 	check_here();
+	gate_close(list_make1_oid(relid));
 	rel = relation_open(relid, ShareRowExclusiveLock);
 	table_id = tables_id_of(rel);
 	if (table_id == 0 || rel->rd_rel->relispartition)

@@ -206,6 +206,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 			break;
 		case T_LockStmt:
+			rowlocks_close_gates((LockStmt *) stmt);
 			call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 			rowlocks_lock_table((LockStmt *) stmt);
 			break;

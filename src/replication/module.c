@@ -11,6 +11,7 @@
 #include "storage/shmem.h"
 
 #include "replication/apply_internal.h"
+#include "replication/gate.h"
 #include "replication/replication.h"
 #include "replication/session.h"
 #include "replication/stats.h"
@@ -25,7 +26,8 @@ Size
 replication_shmem_size(void)
 {
 	return add_size(stats_shmem_size(),
-					add_size(conflict_shmem_size(), apply_shmem_size()));
+					add_size(conflict_shmem_size(),
+							 add_size(apply_shmem_size(), gate_shmem_size())));
 }
 
 void
@@ -34,6 +36,7 @@ replication_shmem_init(void)
 	stats_shmem_init();
 	conflict_shmem_init();
 	apply_shmem_init();
+	gate_shmem_init();
 }
 
 /*

@@ -33,6 +33,7 @@
 
 #include "node/node.h"
 #include "replication/capture.h"
+#include "replication/gate.h"
 #include "replication/keys.h"
 
 /* The static ExecLockRows, the same for all nodes. */
@@ -208,6 +209,20 @@ lock_one(Oid relid)
 		keys_add_table(plan, true, node_base_index());
 	}
 	table_close(rel, NoLock);
+}
+
+/* Before it waits for them. */
+void
+rowlocks_close_gates(const LockStmt *stmt)
+{
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	if (stmt->mode < ShareLock)
+		return;
+	foreach(lc, stmt->relations)
+		relids = lappend_oid(relids, RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true));
+	gate_close(relids);
 }
 
 /* After LOCK TABLE has got its locks. */

@@ -11,6 +11,8 @@
 
 #include "postgres.h"
 
+#include "raft/raft.h"
+
 /* settings.c */
 typedef enum QuorumMixed
 {
@@ -37,6 +39,9 @@ extern void session_install_hooks(void);
 
 /* commit.c */
 extern void commit_install(void);
+
+/* The token of the current transaction, drawn on first use. */
+extern RaftToken commit_token(void);
 
 /* True in the database that quorum.database names (cached). */
 extern bool session_in_quorum_database(void);

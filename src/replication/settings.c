@@ -12,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "node/node.h"
+#include "replication/gate.h"
 #include "replication/session.h"
 
 int			quorum_mixed_transactions = QUORUM_MIXED_ERROR;
@@ -45,6 +46,11 @@ session_define_settings(void)
 							 "off: only quorum.execute_ddl; replicated: those on replicated tables; all: every one.",
 							 &quorum_replicate_ddl, QUORUM_DDL_REPLICATED, ddl_values,
 							 PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("quorum.ddl_gate_timeout",
+							"How long a schema statement may keep writers of its tables waiting on the other servers.",
+							"Past it they go on, and the statement is refused if they were first. 0: never keep them waiting.",
+							&quorum_ddl_gate_timeout_ms, 60000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("quorum.max_transaction_size",
 							"Largest write set of one transaction.",
 							NULL, &quorum_max_transaction_size_kb,

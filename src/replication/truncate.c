@@ -15,6 +15,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/heap.h"
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "utils/builtins.h"
@@ -24,6 +25,7 @@
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/gate.h"
 #include "replication/keys.h"
 #include "replication/replication.h"
 #include "replication/writeset_build.h"
@@ -88,11 +90,37 @@ quorum_capture_truncate(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* All that the statement will empty, those that refer to it included. */
+static void
+close_gates(const TruncateStmt *stmt)
+{
+	List	   *relids = NIL;
+	ListCell   *lc;
+	int			before;
+
+	foreach(lc, stmt->relations)
+	{
+		Oid			relid = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+
+		if (OidIsValid(relid))
+			relids = list_append_unique_oid(relids, relid);
+	}
+	do
+	{
+		before = list_length(relids);
+		if (stmt->behavior == DROP_CASCADE && relids != NIL)
+			relids = list_concat_unique_oid(relids, heap_truncate_find_FKs(relids));
+	} while (list_length(relids) > before);
+	gate_close(relids);
+}
+
 TruncateScope *
 truncate_begin(const TruncateStmt *stmt)
 {
-	TruncateScope *scope = palloc0(sizeof(TruncateScope));
+	TruncateScope *scope;
 
+	close_gates(stmt);
+	scope = palloc0(sizeof(TruncateScope));
 	scope->outer = current_scope;
 	scope->context = CurrentMemoryContext;
 	scope->stmt = stmt;

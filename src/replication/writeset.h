@@ -28,6 +28,8 @@
  *		'X' string role, string search_path, varint nsettings,
  *			nsettings x (string name, string value), string statement
  *			an empty role is the apply worker's own: statements of ours only
+ *		'G' u8 action, token of the owner (u32 node, u32 boot, u64 counter),
+ *			varint n, n x varint table_id: a gate (gate.c)
  *		string: varint length, bytes
  *		tuple:	varint natts (live columns in attnum order), then for each
  *				'n' null | 'u' unchanged, not sent | 'b' varint len, bytes
@@ -56,6 +58,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "raft/raft.h"
 
 #define WS_VERSION				1
 #define WS_KIND_TRANSACTION		1
@@ -112,12 +116,12 @@ typedef struct WsTuple
 
 typedef struct WsRecord
 {
-	char		type;			/* 'I', 'U', 'D', 'T', 'X' */
+	char		type;			/* 'I', 'U', 'D', 'T', 'X', 'G' */
 	uint32_t	table_id;
 	bool		has_old;
 	WsTuple		old_tuple;
 	WsTuple		new_tuple;
-	/* 'T' */
+	/* 'T', 'G' */
 	uint32_t	ntables;
 	uint32_t   *table_ids;		/* caller-owned array of WS_MAX_TRUNCATE */
 	bool		restart_identity;
@@ -128,6 +132,9 @@ typedef struct WsRecord
 	WsString	setting_names[WS_MAX_SETTINGS];
 	WsString	setting_values[WS_MAX_SETTINGS];
 	WsString	statement;
+	/* 'G' */
+	uint8_t		gate_action;
+	RaftToken	gate_owner;
 } WsRecord;
 
 /* Header and key array checked as a whole; false with rd->error set. */

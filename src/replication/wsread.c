@@ -210,18 +210,38 @@ read_flag(WsReader *rd, bool *flag)
 }
 
 static bool
-read_truncate(WsReader *rd, WsRecord *rec)
+read_tables(WsReader *rd, WsRecord *rec)
 {
 	if (!read_varint(rd, &rec->ntables))
 		return false;
 	if (rec->ntables > WS_MAX_TRUNCATE)
-		return FAIL(rd, "write set truncates too many tables at once");
+		return FAIL(rd, "write set names too many tables at once");
 	for (uint32_t i = 0; i < rec->ntables; i++)
 	{
 		if (!read_varint(rd, &rec->table_ids[i]))
 			return false;
 	}
-	return read_flag(rd, &rec->restart_identity);
+	return true;
+}
+
+static bool
+read_truncate(WsReader *rd, WsRecord *rec)
+{
+	return read_tables(rd, rec) && read_flag(rd, &rec->restart_identity);
+}
+
+static bool
+read_gate(WsReader *rd, WsRecord *rec)
+{
+	if (!read_u8(rd, &rec->gate_action))
+		return false;
+	if (rd->len - rd->pos < 16)
+		return FAIL(rd, "write set ends inside a record");
+	rec->gate_owner.node = get_u32(rd->data + rd->pos);
+	rec->gate_owner.boot = get_u32(rd->data + rd->pos + 4);
+	rec->gate_owner.counter = get_u64(rd->data + rd->pos + 8);
+	rd->pos += 16;
+	return read_tables(rd, rec);
 }
 
 static bool
@@ -284,6 +304,10 @@ ws_read_record(WsReader *rd, WsRecord *rec)
 			break;
 		case 'X':
 			if (!read_statement(rd, rec))
+				return false;
+			break;
+		case 'G':
+			if (!read_gate(rd, rec))
 				return false;
 			break;
 		default:

@@ -37,7 +37,7 @@ build_all(Payload *p)
 		{12345, 0, false},
 	};
 
-	put_header(p, keys, 4, 5);
+	put_header(p, keys, 4, 6);
 
 	put_u8(p, 'I');
 	put_varint(p, 300);
@@ -76,6 +76,15 @@ build_all(Payload *p)
 	put_string(p, "name");
 	put_string(p, "value");
 	put_string(p, "ALTER TABLE x");
+
+	put_u8(p, 'G');
+	put_u8(p, 2);
+	put_u32(p, 1);
+	put_u32(p, 2);
+	put_u32(p, 3);
+	put_u32(p, UINT32_C(1) << 24);
+	put_varint(p, 1);
+	put_varint(p, 300);
 }
 
 static bool
@@ -94,7 +103,7 @@ test_everything(void)
 
 	build_all(&p);
 	CHECK(ws_read_open(&rd, p.data, p.len));
-	CHECK(rd.nkeys == 4 && rd.nrecords == 5 && rd.base_max == 100);
+	CHECK(rd.nkeys == 4 && rd.nrecords == 6 && rd.base_max == 100);
 	key = ws_read_key(&rd, 0);
 	CHECK(key.key == 0 && key.base == 7 && !key.exclusive);
 	key = ws_read_key(&rd, 1);
@@ -124,6 +133,11 @@ test_everything(void)
 	CHECK(ws_read_record(&rd, &rec) && rec.type == 'X');
 	CHECK(is(rec.role, "role") && is(rec.search_path, "a, b") && is(rec.statement, "ALTER TABLE x"));
 	CHECK(rec.nsettings == 1 && is(rec.setting_names[0], "name") && is(rec.setting_values[0], "value"));
+
+	CHECK(ws_read_record(&rd, &rec) && rec.type == 'G' && rec.gate_action == 2);
+	CHECK(rec.gate_owner.node == 1 && rec.gate_owner.boot == 2 &&
+		  rec.gate_owner.counter == (UINT64_C(1) << 56 | 3));
+	CHECK(rec.ntables == 1 && table_ids[0] == 300);
 
 	CHECK(!ws_read_record(&rd, &rec) && rd.error == NULL);
 	CHECK(!ws_read_record(&rd, &rec) && rd.error == NULL);

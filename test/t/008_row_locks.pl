@@ -79,7 +79,8 @@ clash('a unique value, then the same elsewhere', q(UPDATE parent SET name = 'sam
 	q(UPDATE parent SET name = 'same' WHERE id = 2), 0);
 clash('a new key, then the same elsewhere', q(INSERT INTO parent VALUES (9)),
 	q(INSERT INTO parent VALUES (9)), 0);
-clash('LOCK TABLE, then a row elsewhere', 'LOCK TABLE parent IN SHARE MODE',
+# (with a gate the row waits: 017_ddl_under_load.pl)
+clash('LOCK TABLE, then a row elsewhere', 'SET quorum.ddl_gate_timeout = 0; LOCK TABLE parent IN SHARE MODE',
 	'UPDATE parent SET v = 1 WHERE id = 3', 0);
 clash('a row, then TRUNCATE elsewhere', 'UPDATE parent SET v = 1 WHERE id = 1',
 	'TRUNCATE parent CASCADE', 0);
@@ -99,7 +100,7 @@ clash('on the first', "$row FOR UPDATE", 'UPDATE parent SET v = 1 WHERE id = 1',
 
 # Locks alone
 my $before = $c->settle;
-is(($c->try_sql($_, "BEGIN; $row FOR UPDATE; LOCK TABLE parent IN EXCLUSIVE MODE; COMMIT;"))[0],
+is(($c->try_sql($_, "SET quorum.ddl_gate_timeout = 0; BEGIN; $row FOR UPDATE; LOCK TABLE parent IN EXCLUSIVE MODE; COMMIT;"))[0],
 	'', 'locks alone commit on ' . $_->name) for $c->nodes;
 is($c->settle, $before, 'and are no entries');
 
