@@ -10,7 +10,8 @@
  *
  * In a server that does not preload the library the function is loaded on
  * first use, finds no shared memory and refuses the change: a replicated table
- * is never written behind the cluster's back.
+ * is never written behind the cluster's back. On a table that is not known as a
+ * replicated one (a dump was restored) it does nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +37,7 @@
 #include "replication/replication.h"
 #include "replication/rowcodec.h"
 #include "replication/session.h"
+#include "replication/tables.h"
 
 PG_FUNCTION_INFO_V1(quorum_capture);
 
@@ -65,8 +67,7 @@ capture_prepare(RelPlan *plan)
 				 errmsg("replicated table \"%s\" cannot be written",
 						get_rel_name(plan->relid)),
 				 errdetail("%s", plan->problem),
-				 errhint("Add the table to the cluster with quorum.add_table, or drop its trigger \"%s\".",
-						 CAPTURE_TRIGGER)));
+				 errhint("Give it one, or make it an ordinary table with quorum.remove_table.")));
 }
 
 /*
@@ -117,13 +118,13 @@ quorum_capture(PG_FUNCTION_ARGS)
 	if (replication_is_applying())
 		return PointerGetDatum(NULL);
 
+	/* without shared memory nothing cached is told of changes */
+	if (!node_is_loaded() && tables_id_of(trigger->tg_relation) == 0)
+		return PointerGetDatum(NULL);
 	node_require_loaded();
 	plan = keys_plan(trigger->tg_relation);
 	if (plan->kind != REL_REPLICATED)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("quorum.capture() is the row trigger of replicated tables"),
-				 errhint("Use quorum.add_table.")));
+		return PointerGetDatum(NULL);
 	capture_prepare(plan);
 	mixed_replicated_change();
 

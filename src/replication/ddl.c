@@ -248,7 +248,7 @@ check_attached(const PartitionCmd *command)
 
 /* Sub-commands of ALTER TABLE on a replicated table. */
 static void
-check_alter(const AlterTableStmt *stmt)
+check_alter(const AlterTableStmt *stmt, bool replicated)
 {
 	ListCell   *lc;
 
@@ -262,12 +262,15 @@ check_alter(const AlterTableStmt *stmt)
 			case AT_EnableAlwaysTrig:
 			case AT_EnableReplicaTrig:
 			case AT_DisableTrig:
-				refuse_own_trigger(command->name);
+				if (replicated)
+					refuse_own_trigger(command->name);
 				break;
 			case AT_EnableTrigAll:
 			case AT_EnableTrigUser:
 			case AT_DisableTrigAll:
 			case AT_DisableTrigUser:
+				if (!replicated)
+					break;
 				refuse("all triggers of a replicated table cannot be enabled or disabled at once",
 					   "That includes those of pg_quorum. Name the triggers.");
 				break;
@@ -441,7 +444,7 @@ check_statement(Node *stmt, const Search *search)
 	switch (nodeTag(stmt))
 	{
 		case T_AlterTableStmt:
-			check_alter((AlterTableStmt *) stmt);
+			check_alter((AlterTableStmt *) stmt, search->plan->relids != NIL);
 			break;
 		case T_IndexStmt:
 			refuse_concurrently(((IndexStmt *) stmt)->concurrent);

@@ -194,12 +194,21 @@ static Relation
 drop_triggers(Relation rel)
 {
 	char	   *name = qualified_name(rel);
-	char	   *statements[] = {
-		psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRIGGER, name),
-		psprintf("DROP TRIGGER \"%s\" ON %s", CAPTURE_TRUNCATE_TRIGGER, name)
-	};
+	static const char *const ours[] = {CAPTURE_TRIGGER, CAPTURE_TRUNCATE_TRIGGER};
+	char	   *statements[lengthof(ours)];
+	int			n = 0;
 
-	return run_on_closed(rel, lengthof(statements), statements);
+	for (int i = 0; i < lengthof(ours); i++)
+		if (OidIsValid(get_trigger_oid(RelationGetRelid(rel), ours[i], true)))
+			statements[n++] = psprintf("DROP TRIGGER \"%s\" ON %s", ours[i], name);
+	return run_on_closed(rel, n, statements);
+}
+
+/* A restored dump brings triggers along that mean nothing here (tables.h). */
+static Relation
+drop_leftover_triggers(Relation rel)
+{
+	return tables_has_triggers(rel) ? drop_triggers(rel) : rel;
 }
 
 /* ---------- checks ---------- */
@@ -347,7 +356,7 @@ quorum_add_table(PG_FUNCTION_ARGS)
 
 	table_id = next_table_id();
 	definition = definition_of(relid);
-	rel = make_triggers(table_id, rel);
+	rel = make_triggers(table_id, drop_leftover_triggers(rel));
 	register_table(table_id, rel);
 	sequences_adopt(relid);
 
@@ -473,7 +482,7 @@ quorum_do_add_table(PG_FUNCTION_ARGS)
 	check_same_definition(rel, definition);
 	check_identity(rel);
 	check_empty(rel);
-	rel = make_triggers(table_id, rel);
+	rel = make_triggers(table_id, drop_leftover_triggers(rel));
 	register_table(table_id, rel);
 	sequences_adopt(relid);
 	relation_close(rel, NoLock);

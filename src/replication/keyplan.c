@@ -438,16 +438,9 @@ plan_replicated(RelPlan *plan, Relation rel)
 {
 	MemoryContext old = MemoryContextSwitchTo(plan->context);
 	Oid			root_id = root_of(rel);
-	Oid			known = tables_oid_of(plan->table_id);
 	Relation	root = rel;
 	int			nest_level;
 
-	/*
-	 * A partitioned table below the root may carry the trigger too; whoever is
-	 * registered under the number must be above us.
-	 */
-	if (known != root_id)
-		plan->problem = "It carries the trigger of a replicated table, but is not known as one here.";
 	if (root_id != RelationGetRelid(rel))
 		root = relation_open(root_id, AccessShareLock);
 

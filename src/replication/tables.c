@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "commands/trigger.h"
 #include "utils/builtins.h"
@@ -119,6 +120,38 @@ is_capture_function(Oid function)
 	return ours;
 }
 
+/* The number is known here, and as that of this table or of a root above it. */
+static bool
+is_registered(uint32 table_id, Relation rel)
+{
+	Oid			known = tables_oid_of(table_id);
+	List	   *ancestors;
+	bool		above;
+
+	if (!OidIsValid(known))
+		return false;
+	if (known == RelationGetRelid(rel))
+		return true;
+	if (!rel->rd_rel->relispartition)
+		return false;
+	ancestors = get_partition_ancestors(RelationGetRelid(rel));
+	above = ancestors != NIL && llast_oid(ancestors) == known;
+	list_free(ancestors);
+	return above;
+}
+
+bool
+tables_has_triggers(Relation rel)
+{
+	const TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+		if (strcmp(triggers->triggers[i].tgname, CAPTURE_TRIGGER) == 0 ||
+			strcmp(triggers->triggers[i].tgname, CAPTURE_TRUNCATE_TRIGGER) == 0)
+			return true;
+	return false;
+}
+
 uint32
 tables_id_of(Relation rel)
 {
@@ -133,7 +166,11 @@ tables_id_of(Relation rel)
 		/* names are sorted, and ours comes early */
 		if (strcmp(trigger->tgname, CAPTURE_TRIGGER) == 0 && trigger->tgnargs == 1 &&
 			is_capture_function(trigger->tgfoid))
-			return (uint32) strtoul(trigger->tgargs[0], NULL, 10);
+		{
+			uint32		table_id = (uint32) strtoul(trigger->tgargs[0], NULL, 10);
+
+			return is_registered(table_id, rel) ? table_id : 0;
+		}
 	}
 	return 0;
 }

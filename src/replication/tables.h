@@ -3,10 +3,12 @@
  * tables.h
  *		Which relations are replicated, and under which cluster-wide number.
  *
- * A table is replicated where it carries our capture trigger; the trigger's
- * argument is the table's number, so the relation's own trigger descriptor
- * tells, transactionally, and no cache of ours can be stale. The other way, a
- * number to this member's relation, goes through quorum.replicated_table.
+ * A table is replicated where it carries our capture trigger and
+ * quorum.replicated_table knows it under the number that is the trigger's
+ * argument: so the relation's own trigger descriptor tells, transactionally. A
+ * trigger without that comes from a dump (pg_dump knows triggers, but not our
+ * catalog): it does nothing, and the table is an ordinary one. The other way, a
+ * number to this member's relation, goes through quorum.replicated_table alone.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +22,10 @@
 /* The table's number; that of its root for a partition. 0: not replicated. */
 extern uint32 tables_id_of(Relation rel);
 
-/* The same by OID, without a lock on the relation being needed. */
+/* Does it carry triggers of ours, whatever they are good for? */
+extern bool tables_has_triggers(Relation rel);
+
+/* The number by OID, without a lock on the relation being needed. */
 extern uint32 tables_id_of_oid(Oid relid);
 
 /*

@@ -28,6 +28,7 @@
 #include "replication/gate.h"
 #include "replication/keys.h"
 #include "replication/replication.h"
+#include "replication/tables.h"
 #include "replication/writeset_build.h"
 
 PG_FUNCTION_INFO_V1(quorum_capture_truncate);
@@ -68,6 +69,8 @@ quorum_capture_truncate(PG_FUNCTION_ARGS)
 				 errmsg("quorum.capture_truncate() is a trigger of replicated tables"),
 				 errhint("Use quorum.add_table.")));
 	if (replication_is_applying())
+		return PointerGetDatum(NULL);
+	if (!node_is_loaded() && tables_id_of(trigger->tg_relation) == 0)
 		return PointerGetDatum(NULL);
 	node_require_loaded();
 	plan = keys_plan(trigger->tg_relation);
