@@ -19,6 +19,7 @@
 #include "utils/guc.h"
 
 #include "clock/clock_shmem.h"
+#include "consistency/idempotency.h"
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/replication.h"
@@ -59,6 +60,7 @@ _PG_init(void)
 	replication_define_settings();
 	clock_define_settings();
 	write_define_settings();
+	idempotency_define_settings();
 	MarkGUCPrefixReserved("quorum");
 
 	if (!process_shared_preload_libraries_in_progress)

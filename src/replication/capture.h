@@ -40,6 +40,7 @@ extern void mixed_replicated_change(void);
 extern void mixed_ordinary_change(Oid relid);
 extern void mixed_local_ddl(const char *what);
 extern void mixed_check_query(QueryDesc *query, int eflags);
+extern bool mixed_has_ordinary_change(void);
 extern void mixed_reset(void);
 extern void mixed_subcommit(int nest_level);
 extern void mixed_subabort(int nest_level);

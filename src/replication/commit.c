@@ -35,6 +35,7 @@
 #include "utils/timestamp.h"
 
 #include "clock/clock_shmem.h"
+#include "consistency/idempotency.h"
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
@@ -71,6 +72,14 @@ commit_token(void)
 		has_token = true;
 	}
 	return current_token;
+}
+
+/* The current transaction is a repetition of the one with this token. */
+void
+commit_stands_for(RaftToken token)
+{
+	last_token = token;
+	has_last_token = true;
 }
 
 /* ---------- verdicts ---------- */
@@ -348,6 +357,7 @@ forget(void)
 	mixed_reset();
 	truncate_forget();
 	ddlguard_forget();
+	idempotency_forget();
 	has_token = false;
 	decided = false;
 }
@@ -374,6 +384,7 @@ xact_callback(XactEvent event, void *arg)
 				stats_add(STAT_COMMITS, 1);
 			}
 			gate_transaction_end(decided);
+			idempotency_committed(decided);
 			forget();
 			break;
 		case XACT_EVENT_ABORT:
@@ -396,10 +407,12 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 		case SUBXACT_EVENT_COMMIT_SUB:
 			writeset_subcommit(level);
 			mixed_subcommit(level);
+			idempotency_subcommit(level);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			writeset_subabort(level);
 			mixed_subabort(level);
+			idempotency_subabort(level);
 			truncate_forget();
 			ddlguard_forget();
 			break;
@@ -418,6 +431,7 @@ commit_install(void)
 /*
  * transaction_token() - token of the current transaction once it has changed
  * a replicated table, else of this session's last one; NULL before the first.
+ * Of a repetition (quorum.idempotency_key): the token of the first one.
  */
 Datum
 quorum_transaction_token(PG_FUNCTION_ARGS)

@@ -386,7 +386,7 @@ quorum_remove_table(PG_FUNCTION_ARGS)
 	check_here();
 	gate_close(list_make1_oid(relid));
 	rel = relation_open(relid, ShareRowExclusiveLock);
-	table_id = tables_id_of(rel);
+	table_id = tables_is_own_namespace(RelationGetNamespace(rel)) ? 0 : tables_id_of(rel);
 	if (table_id == 0 || rel->rd_rel->relispartition)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

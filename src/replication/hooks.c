@@ -19,6 +19,7 @@
 #include "nodes/plannodes.h"
 #include "tcop/utility.h"
 
+#include "consistency/idempotency.h"
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
@@ -41,9 +42,18 @@ concerns_us(void)
 		session_in_quorum_database() && OidIsValid(tables_catalog_oid());
 }
 
+static bool
+is_our_session(void)
+{
+	return concerns_us() && !replication_is_applying();
+}
+
 static void
 executor_start(QueryDesc *query, int eflags)
 {
+	bool		no_effect = query->plannedstmt->resultRelations != NIL &&
+		idempotency_is_asked() && is_our_session() && idempotency_skips_query(query, eflags);
+
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else
@@ -51,9 +61,11 @@ executor_start(QueryDesc *query, int eflags)
 
 	if (query->plannedstmt->resultRelations == NIL && query->plannedstmt->rowMarks == NIL)
 		return;
-	if (!concerns_us() || replication_is_applying())
+	if (!is_our_session())
 		return;
-	if (query->plannedstmt->resultRelations != NIL)
+	if (no_effect)
+		idempotency_skip_changes(query);
+	else if (query->plannedstmt->resultRelations != NIL)
 		mixed_check_query(query, eflags);
 	if (query->plannedstmt->rowMarks != NIL)
 		rowlocks_watch(query);
@@ -96,11 +108,10 @@ check_target(const RangeVar *name)
 }
 
 /* COPY ... FROM does not pass through ExecutorStart. */
-static void
-check_copy(const CopyStmt *stmt)
+static bool
+copy_changes(const CopyStmt *stmt)
 {
-	if (stmt->is_from && stmt->relation != NULL)
-		check_target(stmt->relation);
+	return stmt->is_from && stmt->relation != NULL;
 }
 
 /* TRUNCATE of ordinary tables counts as a change of them. */
@@ -129,6 +140,8 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 		return;
 	}
+	if (plan.kind != DDL_MAINTENANCE && idempotency_skips_schema(plan.kind == DDL_TRAVELS))
+		return;
 	known = plan.kind == DDL_TRAVELS || plan.kind == DDL_MAINTENANCE;
 	if (known)
 		ddl_depth++;
@@ -202,7 +215,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	switch (nodeTag(stmt))
 	{
 		case T_CopyStmt:
-			check_copy((CopyStmt *) stmt);
+			if (copy_changes((CopyStmt *) stmt))
+			{
+				check_target(((CopyStmt *) stmt)->relation);
+				if (idempotency_skips_target(((CopyStmt *) stmt)->relation))
+				{
+					call_next(idempotency_copy_nothing(pstmt), query, read_only_tree, context,
+							  params, env, dest, qc);
+					break;
+				}
+			}
 			call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 			break;
 		case T_LockStmt:
@@ -215,6 +237,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				TruncateScope *scope;
 
 				check_truncate((TruncateStmt *) stmt);
+				if (idempotency_skips_truncate((TruncateStmt *) stmt))
+					break;
 				scope = truncate_begin((TruncateStmt *) stmt);
 				call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 				truncate_end(scope);

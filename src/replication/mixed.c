@@ -115,6 +115,12 @@ mixed_check_query(QueryDesc *query, int eflags)
 	}
 }
 
+bool
+mixed_has_ordinary_change(void)
+{
+	return other_level != 0;
+}
+
 void
 mixed_reset(void)
 {

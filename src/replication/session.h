@@ -43,6 +43,9 @@ extern void commit_install(void);
 /* The token of the current transaction, drawn on first use. */
 extern RaftToken commit_token(void);
 
+/* It repeats the one with this token, and has no effect. */
+extern void commit_stands_for(RaftToken token);
+
 /* True in the database that quorum.database names (cached). */
 extern bool session_in_quorum_database(void);
 

@@ -42,6 +42,7 @@
 
 static Oid	catalog_oid = InvalidOid;
 static Oid	namespace_oid = InvalidOid;
+static Oid	idempotency_oid = InvalidOid;
 static HTAB *numbers = NULL;
 static bool callback_registered = false;
 
@@ -67,6 +68,7 @@ invalidate(Datum arg, Oid relid)
 	drop_numbers();
 	catalog_oid = InvalidOid;
 	namespace_oid = InvalidOid;
+	idempotency_oid = InvalidOid;
 }
 
 Oid
@@ -183,7 +185,8 @@ tables_id_of_oid(Oid relid)
 
 	if (rel)
 	{
-		id = tables_id_of(rel);
+		if (!tables_is_own_namespace(RelationGetNamespace(rel)))
+			id = tables_id_of(rel);
 		relation_close(rel, AccessShareLock);
 	}
 	return id;
@@ -246,6 +249,12 @@ tables_oid_of(uint32 table_id)
 
 	if (!OidIsValid(tables_catalog_oid()))
 		return InvalidOid;
+	if (table_id == TABLES_IDEMPOTENCY_ID)
+	{
+		if (!OidIsValid(idempotency_oid))
+			idempotency_oid = get_relname_relid("idempotency", namespace_oid);
+		return idempotency_oid;
+	}
 	if (numbers == NULL)
 		load_numbers();
 	entry = hash_search(numbers, &table_id, HASH_FIND, NULL);

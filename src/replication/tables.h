@@ -19,13 +19,23 @@
 
 #include "utils/rel.h"
 
+/*
+ * The extension's own replicated tables: there from CREATE EXTENSION on, on
+ * every member, under numbers that quorum.add_table never reaches. Their triggers
+ * are made by the extension's script.
+ */
+#define TABLES_IDEMPOTENCY_ID	4000000001U
+
 /* The table's number; that of its root for a partition. 0: not replicated. */
 extern uint32 tables_id_of(Relation rel);
 
 /* Does it carry triggers of ours, whatever they are good for? */
 extern bool tables_has_triggers(Relation rel);
 
-/* The number by OID, without a lock on the relation being needed. */
+/*
+ * The number by OID, without a lock on the relation being needed, and 0 for the
+ * extension's own tables: what may be done to them follows other rules.
+ */
 extern uint32 tables_id_of_oid(Oid relid);
 
 /*
