@@ -60,3 +60,8 @@ REVOKE ALL ON FUNCTION quorum.verify(regclass) FROM PUBLIC;
 REVOKE ALL ON FUNCTION quorum._range_digests(regclass, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION quorum._verify_table(integer, text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION quorum.verify(regclass) TO quorum_admin;
+
+-- What a member's table looks like, before it becomes a replicated one
+CREATE FUNCTION quorum._table_state(asker bigint, schema_name text, table_name text) RETURNS text
+AS 'MODULE_PATHNAME', 'quorum_table_state' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION quorum._table_state(bigint, text, text) FROM PUBLIC;

@@ -335,6 +335,33 @@ is_passing(int sqlstate)
 		sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
+/* A row that is missing, or there already: this member is not what it should be. */
+static bool
+is_row_clash(int sqlstate)
+{
+	return sqlstate == ERRCODE_UNIQUE_VIOLATION ||
+		sqlstate == ERRCODE_EXCLUSION_VIOLATION ||
+		sqlstate == ERRCODE_DATA_CORRUPTED;
+}
+
+static const char *
+failure_message(const ErrorData *edata)
+{
+	if (is_row_clash(edata->sqlerrcode) && edata->table_name)
+		return psprintf("a row of the log does not fit into table \"%s\": %s",
+						edata->table_name, edata->message);
+	return edata->message;
+}
+
+static const char *
+failure_hint(const ErrorData *edata)
+{
+	if (edata->hint == NULL && is_row_clash(edata->sqlerrcode) && edata->table_name)
+		return "The table was changed behind the cluster's back on this member; "
+			"quorum.resync_table makes it the same as the others' again.";
+	return edata->hint;
+}
+
 /* Say it in the status at once, in the log when it is news. */
 static void
 report_failure(uint64 index, const ErrorData *edata)
@@ -343,10 +370,10 @@ report_failure(uint64 index, const ErrorData *edata)
 	int64		now_us = clock_monotonic_us();
 
 	failures++;
-	if (failures == 1 && is_passing(edata->sqlerrcode))
+	if (failures == 1 && (is_passing(edata->sqlerrcode) || is_row_clash(edata->sqlerrcode)))
 		return;
 	snprintf(reason, sizeof(reason), "stopped at entry " UINT64_FORMAT ": %s",
-			 index, edata->message);
+			 index, failure_message(edata));
 	node_apply_detail(reason);
 	if (strcmp(reason, last_reason) == 0 && now_us - last_logged_us < REPEAT_LOG_US)
 		return;
@@ -355,9 +382,9 @@ report_failure(uint64 index, const ErrorData *edata)
 	ereport(LOG,
 			(errcode(edata->sqlerrcode),
 			 errmsg("pg_quorum: could not apply entry " UINT64_FORMAT ": %s",
-					index, edata->message),
+					index, failure_message(edata)),
 			 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
-			 edata->hint ? errhint("%s", edata->hint) : 0,
+			 failure_hint(edata) ? errhint("%s", failure_hint(edata)) : 0,
 			 edata->context ? errcontext("%s", edata->context) : 0));
 }
 

@@ -6,7 +6,8 @@
  * Certification has shown that no two entries fight over a row, so what is
  * changed or deleted must be there, and what is inserted must not. If it is
  * otherwise this member's tables are not what the log makes of them: that is an
- * error, the worker stops at the entry and says so. It never skips.
+ * error, and if it is still there in a new transaction, with fresh snapshots,
+ * the worker stops at the entry and says so. It never skips.
  *
  * Waiting for a local session's lock happens inside the routines called here;
  * conflict.c sees to it that the wait is short.
@@ -21,20 +22,30 @@
 #include "replication/apply_internal.h"
 #include "replication/apply_map.h"
 
+#define FIND_TRIES	3
+
 static MemoryContext row_context = NULL;	/* reset after each record */
 
-/* The row with this key, locked, in rel->found_slot. */
+/*
+ * The row with this key, locked, in rel->found_slot. Each look takes a dirty
+ * snapshot of its own: one that runs beside an update of the row, by a session
+ * that has to give way to us, can pass the old version and miss the new one.
+ */
 static void
 find_row(ApplyRel *rel, TupleTableSlot *key, LockTupleMode mode, const char *what)
 {
-	if (RelationFindReplTupleByIndex(rel->rel, rel->identity, mode, key, rel->found_slot))
-		return;
+	for (int i = 0; i < FIND_TRIES; i++)
+	{
+		if (RelationFindReplTupleByIndex(rel->rel, rel->identity, mode, key, rel->found_slot))
+			return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("row to be %s is missing from table \"%s\"", what,
 					RelationGetRelationName(rel->rel)),
 			 errdetail("Key %s.", apply_map_describe_key(rel, key)),
-			 errhint("The table was changed behind the cluster's back on this member.")));
+			 errhint("The table was changed behind the cluster's back on this member; "
+					 "quorum.resync_table makes it the same as the others' again.")));
 }
 
 /* The leaf for a row or key of rel's layout, and the row in the leaf's layout. */

@@ -10,7 +10,10 @@
  * deleted, so no number comes back.
  *
  * The rows that the table has here follow the statement in the same entry as
- * inserts. The other members insist on an empty table of the same definition.
+ * inserts. The other members insist on an empty table of the same definition:
+ * they are asked before (inquiry.h), and what does not fit is an error here. Only
+ * a member that cannot be asked, or changes its table just then, may find out
+ * when it applies the entry; it then stops there and says why, and never merges.
  *
  * The catalog is written as the bootstrap superuser; who may call is checked
  * before.
@@ -45,6 +48,7 @@
 #include "replication/ddl.h"
 #include "replication/designate.h"
 #include "replication/gate.h"
+#include "replication/inquiry.h"
 #include "replication/keys_internal.h"
 #include "replication/ownsql.h"
 #include "replication/replication.h"
@@ -54,6 +58,7 @@
 
 PG_FUNCTION_INFO_V1(quorum_add_table);
 PG_FUNCTION_INFO_V1(quorum_remove_table);
+PG_FUNCTION_INFO_V1(quorum_table_state);
 PG_FUNCTION_INFO_V1(quorum_do_add_table);
 PG_FUNCTION_INFO_V1(quorum_do_remove_table);
 
@@ -332,6 +337,106 @@ check_not_referenced(Relation rel)
 	ownsql_end(&saved);
 }
 
+/* ---------- the other members, asked before ---------- */
+
+/*
+ * _table_state(asker, schema, name) - what a member says of its table, under an
+ * inquiry: "missing", "rows", or "empty" and its definition. NULL where it was
+ * asked.
+ */
+Datum
+quorum_table_state(PG_FUNCTION_ARGS)
+{
+	char	   *schema = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	Oid			namespace_id;
+	Oid			relid;
+	OwnSql		saved;
+	bool		has_rows;
+	char		kind;
+
+	if (PG_GETARG_INT64(0) == node_id())
+		PG_RETURN_NULL();
+	namespace_id = get_namespace_oid(schema, true);
+	relid = OidIsValid(namespace_id) ? get_relname_relid(name, namespace_id) : InvalidOid;
+	kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		PG_RETURN_TEXT_P(cstring_to_text("missing"));
+	ownsql_begin(&saved);
+	ownsql_look(psprintf("SELECT 1 FROM %s LIMIT 1", quote_qualified_identifier(schema, name)), 0, NULL, NULL);
+	has_rows = SPI_processed > 0;
+	ownsql_end(&saved);
+	if (has_rows)
+		PG_RETURN_TEXT_P(cstring_to_text("rows"));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("empty %s", definition_of(relid))));
+}
+
+static void
+check_answer(Relation rel, const InquiryAnswer *answer, const char *definition)
+{
+	const char *name = RelationGetRelationName(rel);
+	const char *state = answer->nrows > 0 ? answer->rows[0] : NULL;
+
+	if (!answer->answered)
+	{
+		ereport(WARNING,
+				(errmsg("member \"%s\" could not be asked about its table \"%s\": %s",
+						answer->node_name, name, answer->problem),
+				 errhint("Without an empty table of the same definition it will stop applying there.")));
+		return;
+	}
+	if (state == NULL)
+		return;
+	if (strcmp(state, "missing") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" does not exist on member \"%s\"", name, answer->node_name),
+				 errhint("Create it there, empty and with the same definition, or create it everywhere with quorum.execute_ddl.")));
+	if (strcmp(state, "rows") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has rows on member \"%s\"", name, answer->node_name),
+				 errdetail("The rows of a new replicated table come from the member where quorum.add_table is called; "
+						   "rows of two members are never merged."),
+				 errhint("Empty the table there, or call quorum.add_table there and empty it here.")));
+	if (strncmp(state, "empty ", 6) != 0 || strcmp(state + 6, definition) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is defined differently on member \"%s\"", name, answer->node_name),
+				 errdetail("Here: %s; there: %s.", definition, strncmp(state, "empty ", 6) == 0 ? state + 6 : state)));
+}
+
+static bool
+is_alone(void)
+{
+	OwnSql		saved;
+	bool		alone;
+
+	ownsql_begin(&saved);
+	ownsql_look("SELECT 1 FROM quorum._members()", 0, NULL, NULL);
+	alone = SPI_processed <= 1;
+	ownsql_end(&saved);
+	return alone;
+}
+
+/* A table that this transaction has made is not there yet on the others. */
+static void
+check_others(Relation rel, const char *definition)
+{
+	List	   *answers;
+	ListCell   *lc;
+	uint64		index;
+
+	if (rel->rd_createSubid != InvalidSubTransactionId || is_alone())
+		return;
+	answers = inquiry_ask(psprintf("SELECT quorum._table_state(%u, %s, %s)", node_id(),
+								   quote_literal_cstr(get_namespace_name(RelationGetNamespace(rel))),
+								   quote_literal_cstr(RelationGetRelationName(rel))),
+						  NIL, &index);
+	foreach(lc, answers)
+		check_answer(rel, lfirst(lc), definition);
+}
+
 /* ---------- here ---------- */
 
 /*
@@ -353,9 +458,10 @@ quorum_add_table(PG_FUNCTION_ARGS)
 	check_identity(rel);
 	check_foreign_keys(rel);
 	mixed_replicated_change();
+	definition = definition_of(relid);
+	check_others(rel, definition);
 
 	table_id = next_table_id();
-	definition = definition_of(relid);
 	rel = make_triggers(table_id, drop_leftover_triggers(rel));
 	register_table(table_id, rel);
 	sequences_adopt(relid);

@@ -49,6 +49,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -65,11 +66,12 @@ PG_FUNCTION_INFO_V1(quorum_do_inquire);
 PG_FUNCTION_INFO_V1(quorum_do_answer);
 
 #define HAND_OVER_MS		10000
-#define POLL_MS				50
-#define UNREACHABLE_US		INT64CONST(5000000)	/* members that are not there */
+#define POLL_MS				20
+#define UNREACHABLE_US		INT64CONST(3000000)	/* members that are not there */
 #define NO_PROGRESS_US		INT64CONST(15000000)	/* that do not get to the entry, or begin */
 #define ANSWER_TRIES		20
 #define ANSWER_PAUSE_MS		500
+#define LOCK_TIMEOUT		"3s"	/* in the query */
 #define REQUEST_LEN			64
 #define SNAPSHOT_LEN		64
 
@@ -418,6 +420,7 @@ inquiry_worker_main(Datum arg)
 	dsm_pin_mapping(segment);
 	errand = dsm_segment_address(segment);
 	BackgroundWorkerInitializeConnection(quorum_database, NULL, 0);
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	context = AllocSetContextCreate(TopMemoryContext, "pg_quorum inquiry", ALLOCSET_DEFAULT_SIZES);
 	submit_patiently(find_answer(errand, context));
 	dsm_detach(segment);

@@ -120,7 +120,12 @@ step('replicate_ddl = all', q(SET quorum.replicate_ddl = 'all'; BEGIN; CREATE TA
 
 $c->node(3)->safe_psql($db, q(CREATE TABLE only_two (id int PRIMARY KEY, v text)));
 $c->node($_)->safe_psql($db, q(CREATE TABLE only_two (id int PRIMARY KEY, v int))) for 1, 2;
+$c->fails_with($c->node(1), q(SELECT quorum.add_table('only_two')), '55000', qr/defined differently on member "n3"/,
+	'a table that is different elsewhere is not added');
+$c->node(3)->stop('fast');
+$c->wait_for_leader($c->node(1), $c->node(2));
 $c->node(1)->safe_psql($db, q(SELECT quorum.add_table('only_two')));
+$c->restart($c->node(3));
 $c->wait_until('the member whose table differs says so', sub {
 	$c->ask($c->node(3), 'SELECT detail FROM quorum.status') =~ /only_two.*defined differently/ });
 is(($c->try_sql($c->node(2), 'INSERT INTO only_two VALUES (1, 1)'))[0], '', 'the others go on');

@@ -41,8 +41,13 @@ sub goes_on
 
 # --- a table that is missing here, then one that is different ---
 
+# it is down when the others are asked, or the table would not be added
+$node->stop('fast');
 $c->node($_)->safe_psql($db, 'CREATE TABLE elsewhere (id int PRIMARY KEY)') for 1, 2;
-$c->node(1)->safe_psql($db, q(SELECT quorum.add_table('elsewhere')));
+$c->wait_for_leader($c->node(1), $c->node(2));
+like(($c->try_sql($c->node(1), q(SELECT quorum.add_table('elsewhere'))))[2], qr/WARNING.*"n3" could not be asked/,
+	'a member that could not be asked is named');
+$c->restart($node);
 stops('a table that is missing', qr/elsewhere.* does not exist/);
 $node->safe_psql($db, 'CREATE TABLE elsewhere (id bigint PRIMARY KEY)');
 stops('a table that is different', qr/defined differently/);
@@ -78,6 +83,17 @@ $c->restart($node);
 stops('a lost row, after a restart', qr/row to be updated is missing from table "t"/);
 behind_the_back(q(INSERT INTO t VALUES (7, 'x')));
 goes_on('a lost row');
+
+$c->behind_the_back($node, q(INSERT INTO t VALUES (99, 'x')));
+$c->node(1)->safe_psql($db, q(INSERT INTO t VALUES (99, 'new')));
+stops('a row too many', qr/a row of the log does not fit into table "t": duplicate key value violates unique constraint "t_pkey"/);
+$c->behind_the_back($node, q(DELETE FROM t WHERE id = 99));
+goes_on('a row too many');
+$c->behind_the_back($node, q(DELETE FROM t WHERE id = 9));
+$c->node(2)->safe_psql($db, q(DELETE FROM t WHERE id = 9));
+stops('a lost row that is deleted', qr/row to be deleted is missing from table "t"/);
+$c->behind_the_back($node, q(INSERT INTO t VALUES (9, 'x')));
+goes_on('a lost row that is deleted');
 
 # --- the worker itself ---
 
