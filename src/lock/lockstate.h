@@ -14,10 +14,10 @@
  *	   one entry share it. An entry that has nothing to do (a release of what is
  *	   gone, a grant that the state forbids) has no effect, on any member.
  *	2. What only the leader has: the queue of requests that wait (never in the
- *	   log), and times: when leases were renewed, when holds began, which locks
- *	   are blocked by a lock delay until when. Lost with the leadership: a new
- *	   leader gets the requests again from their members and starts every time
- *	   afresh, so nothing ever ends early.
+ *	   log), and when leases were renewed. Lost with the leadership: a new leader
+ *	   gets the requests again from their members and starts every lease afresh.
+ *	   When holds and lock delays began each member knows for itself: when it saw
+ *	   the entry, which is later than the leader did. So nothing ever ends early.
  *
  * Three users
  * -----------
@@ -217,8 +217,9 @@ extern void lk_judge(const LkState *ls, uint32_t from, const void *payload, size
 
 /*
  * The payload as it is to be appended now: with lock delays filled in, without
- * fence keys where a lease gets nothing new. NULL with *len 0: as it is. NULL
- * otherwise: no memory. malloc'ed.
+ * fence keys where a lease gets nothing new. *len: of the payload, and of the
+ * result, which is malloc'ed. NULL: as it is (or no memory, which costs a delay
+ * or a fencing token's life, but no safety).
  */
 extern uint8_t *lk_final_payload(const LkState *ls, const void *payload, size_t *len);
 
@@ -252,11 +253,17 @@ extern void *lk_take_stale(LkState *ls, int64_t before_us, RaftToken *token);
 extern void lk_member_up(LkState *ls, uint32_t node, bool up);
 
 /*
- * Look for cycles among those whose time to do so has come. A victim, out of the
- * queue: its data; message (size bytes) names the cycle. NULL: none (left).
+ * Look for cycles among those whose time to do so has come. A victim, the
+ * youngest of its cycle, out of the queue: its data; message (size bytes) names
+ * the cycle, nodes by node_name. NULL: none (left).
  */
-extern void *lk_take_deadlocked(LkState *ls, int64_t now_us, RaftToken *token, uint32_t *from,
+typedef const char *(*LkNodeNameFn) (void *arg, uint32_t node);
+extern void *lk_take_deadlocked(LkState *ls, int64_t now_us, LkNodeNameFn node_name, void *arg,
+								RaftToken *token, uint32_t *from,
 								char *message, size_t size);
+
+/* When to look again, INT64_MAX: nobody waits so. */
+extern int64_t lk_deadlock_check_us(const LkState *ls);
 
 typedef struct LkWaiterInfo
 {
@@ -276,7 +283,10 @@ extern void lk_each_waiter(const LkState *ls, LkWaiterFn fn, void *arg);
 
 /* ---------- the leader: time ---------- */
 
-/* Leadership has begun: every lease and hold starts afresh. */
+/*
+ * Leadership has begun: every lease starts afresh. Holds and delays count from
+ * when this member saw the entry, which is no earlier than the leader then did.
+ */
 extern void lk_lead(LkState *ls, int64_t now_us);
 
 /* Leadership has ended: the queue is dropped; `drop` gets each one's data. */
@@ -304,6 +314,9 @@ extern uint8_t *lk_expiry(LkState *ls, int64_t now_us, size_t *len);
 
 /* When to call again at the latest, INT64_MAX: nothing is timed. */
 extern int64_t lk_deadline(const LkState *ls);
+
+/* Lock delays that are over end; anywhere, now and then. */
+extern void lk_tick(LkState *ls, int64_t now_us);
 
 /* ---------- a member: its own ---------- */
 
