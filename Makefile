@@ -15,7 +15,7 @@
 # Only the targets of the first line need PGXS; the others do their own set-up,
 # packages included (CONTRIBUTING.md), and build in scratch directories.
 
-OWN_SETUP = check demo cluster cluster-stop check-crash check-assert check-majors \
+OWN_SETUP = check demo cluster cluster-stop check-crash check-fault check-fault-hour check-assert check-majors \
 	check-scenarios check-sim check-mutants bench
 .PHONY: $(OWN_SETUP)
 
@@ -29,6 +29,13 @@ demo cluster cluster-stop:
 
 check-crash:
 	@ROUNDS=$(or $(ROUNDS),100) test/tools/run.sh tap test/t/003_crash.pl
+
+check-fault:
+	@RUNS=$(RUNS) test/fault/run.sh '$(WORKLOAD)' '$(FAULT)' $(or $(SECONDS),30) $(SEED)
+
+# 24 rounds of all workloads
+check-fault-hour:
+	@RUNS=24 test/fault/run.sh '$(WORKLOAD)' '$(FAULT)' 25 $(SEED)
 
 check-assert:
 	@pg_config=$$(test/tools/build-postgres.sh 15 assert) && PG_CONFIG=$$pg_config test/check

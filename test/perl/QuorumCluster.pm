@@ -376,7 +376,8 @@ sub restart
 		my $dead = delete $self->{dead}{ $node->name };
 		$self->wait_until("pid $dead is reaped", sub { !kill 0, $dead }) if $dead;
 		local %ENV = (%ENV, LD_PRELOAD => $ENV{PGQ_FAULT_LIBRARY},
-			PGQ_FAULTS => $self->fault_dir($node)) if $self->{faults};
+			PGQ_FAULTS => $self->fault_dir($node),
+			PGQ_LINKS => $self->{links}{ $node->name } // '') if $self->{faults};
 		$self->wait_until($node->name . ' starts', sub { $node->start(fail_ok => 1) });
 	}
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * faults.c
- *		Preloaded into a test's server: a full or broken disk and a wrong clock,
- *		switched on and off from outside while it runs.
+ *		Preloaded into a test's server: a full or broken disk, a wrong clock and
+ *		a network that can be cut, switched on and off from outside while it runs.
  *
  * In the directory $PGQ_FAULTS:
  *		full		if it exists, writes that would need space, to files whose
@@ -13,16 +13,21 @@
  * The monotonic clock is never touched. Processes look again all the time, so
  * that a change counts at once; nothing is kept between calls.
  *
+ * $PGQ_LINKS, PORT=OTHER,...: connections to a PORT of 127.0.0.1 go to OTHER, on
+ * which test/fault/links.c listens and passes on, or not, what it gets.
+ *
  *-------------------------------------------------------------------------
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -255,4 +260,36 @@ fsync(int fd)
 	if (!real)
 		real = NEXT(int (*) (int), "fsync");
 	return real(fd);
+}
+
+/* The port that stands for this one, or itself. */
+static int
+link_port(int port)
+{
+	const char *p = getenv("PGQ_LINKS");
+
+	while (p && *p)
+	{
+		if (atoi(p) == port)
+			return (p = strchr(p, '=')) ? atoi(p + 1) : port;
+		p = strchr(p, ',');
+		p = p ? p + 1 : NULL;
+	}
+	return port;
+}
+
+int
+connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	static int	(*real) (int, const struct sockaddr *, socklen_t) = NULL;
+	struct sockaddr_in other;
+
+	if (!real)
+		real = NEXT(int (*) (int, const struct sockaddr *, socklen_t), "connect");
+	if (addr->sa_family != AF_INET || len < sizeof(other))
+		return real(fd, addr, len);
+	memcpy(&other, addr, sizeof(other));
+	if (other.sin_addr.s_addr == htonl(INADDR_LOOPBACK))
+		other.sin_port = htons(link_port(ntohs(other.sin_port)));
+	return real(fd, (struct sockaddr *) &other, sizeof(other));
 }

@@ -158,12 +158,14 @@ run_tap()
 		tools/load.c -o load -L"$("$pg_config" --libdir)" -lpq \
 		-Wl,-rpath,"$("$pg_config" --libdir)"
 	gcc -std=gnu11 -O1 -Wall -Wextra -Werror -shared -fPIC tools/faults.c -o faults.so -ldl
+	make -s -C "$repo/test/fault" BUILD="$work/run/test/fault-tools" PG_CONFIG="$pg_config" tools
 	mkdir state
 	chown "$server_user" state
 	run_prove env PG_REGRESS="$pgxs_tests/regress/pg_regress" \
 		TESTDIR="$work/run/test/state" TESTDATADIR="$work/run/test/state/tmp_check" \
 		TESTLOGDIR="$work/run/test/state/tmp_check/log" PGQ_TEST_DIR="$work/run/test" \
 		PGQ_LOAD="$work/run/test/load" PGQ_FAULT_LIBRARY="$work/run/test/faults.so" \
+		PGQ_FAULT_TOOLS="$work/run/test/fault-tools" \
 		prove -v --timer -I "$pgxs_tests/perl" -I "$work/run/test/perl" \
 		$(for file; do echo "t/${file##*/}"; done)
 }
@@ -244,7 +246,7 @@ case $layer in
 		run_tap "$@"
 		;;
 	unit)
-		[ $# -gt 0 ] || set -- $(cd "$repo/test" && ls -d clock fuzz raft replication scenario storage transport 2>/dev/null)
+		[ $# -gt 0 ] || set -- $(cd "$repo/test" && ls -d clock fault fuzz raft replication scenario storage transport 2>/dev/null)
 		run_make "$@"
 		;;
 	sim)
