@@ -19,12 +19,14 @@
 #include "node/node_internal.h"
 
 #define CLUSTER_REQUEST_TIMEOUT_MS	60000
+#define FORCE_PATIENCE_US	INT64CONST(2000000)
 
 PG_FUNCTION_INFO_V1(quorum_create_cluster);
 PG_FUNCTION_INFO_V1(quorum_join_cluster);
 PG_FUNCTION_INFO_V1(quorum_remove_member);
 PG_FUNCTION_INFO_V1(quorum_leave_cluster);
 PG_FUNCTION_INFO_V1(quorum_transfer_leadership);
+PG_FUNCTION_INFO_V1(quorum_force_new_cluster);
 PG_FUNCTION_INFO_V1(quorum_outcome);
 
 static void
@@ -194,6 +196,72 @@ quorum_transfer_leadership(PG_FUNCTION_ARGS)
 	node_require_member();
 	request(NODE_REQ_TRANSFER, name, strlen(name), &answer);
 	PG_RETURN_VOID();
+}
+
+/*
+ * Not in the first moments without a leader, nor of a start: for some election
+ * timeouts there must have been no quorum.
+ */
+static void
+require_no_quorum(void)
+{
+	int64		until_us = node_monotonic_us() +
+		Max(FORCE_PATIENCE_US, 4 * (int64) quorum_election_timeout_ms * 1000);
+
+	while (node_monotonic_us() < until_us)
+	{
+		if (pg_atomic_read_u32(&node_shared->has_quorum) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the cluster has a quorum"),
+					 errhint("Members that are lost are taken out with quorum.remove_member.")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 20L, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static char *
+cluster_id_text(void)
+{
+	pg_uuid_t	id;
+
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	id = node_shared->status.cluster_id;
+	LWLockRelease(node_shared->status_lock);
+	return DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id)));
+}
+
+/*
+ * force_new_cluster() - the majority is lost for good: this member goes on
+ * alone, as another cluster. Its id.
+ */
+Datum
+quorum_force_new_cluster(PG_FUNCTION_ARGS)
+{
+	NodeAnswer	answer;
+	char	   *old_id;
+	char	   *new_id;
+
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to force a new cluster")));
+	require_quorum_database();
+	node_require_member();
+	require_no_quorum();
+	old_id = cluster_id_text();
+	request(NODE_REQ_FORCE, NULL, 0, &answer);
+	wait_for_status(status_leads, "this member leads");
+	new_id = cluster_id_text();
+	ereport(WARNING,
+			(errmsg("this member goes on alone, as cluster %s", new_id),
+			 errdetail("What the majority of cluster %s had committed and this member had not received is lost. "
+					   "Members of that cluster are refused from now on.", old_id),
+			 errhint("Make sure that no client reaches them any more. "
+					 "New servers, or theirs with a new data directory, join with quorum.join_cluster.")));
+	PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(new_id)));
 }
 
 Datum

@@ -61,6 +61,7 @@ typedef enum NodeRequestKind
 	NODE_REQ_REMOVE,
 	NODE_REQ_TRANSFER,
 	NODE_REQ_OUTCOME,
+	NODE_REQ_FORCE,
 	NODE_REQ_APPLIED			/* NodeAppliedRequest */
 } NodeRequestKind;
 

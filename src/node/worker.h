@@ -25,6 +25,7 @@
  *		worker_peer.c		the transport's callbacks, pings
  *		worker_admin.c		changes of membership and leadership
  *		worker_join.c		becoming a member: founding, joining
+ *		worker_force.c		going on alone
  *		worker_outcome.c	what became of a token
  *		worker_applied.c	who has applied what, for those who wait for it
  *		worker_status.c		quorum.status and quorum.members
@@ -417,6 +418,7 @@ typedef struct Worker
 	int64		status_us;
 	char		detail[NODE_DETAIL_LEN];
 	char		standing[NODE_DETAIL_LEN];	/* shown while there is no other detail */
+	bool		forced_shown;	/* it is worker_force.c's */
 	int64		maintain_us;
 } Worker;
 
@@ -527,6 +529,11 @@ extern void join_found(Worker *w, int procno, RaftToken token);
 extern void join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len);
 extern void join_run(Worker *w);
 extern void join_request(Worker *w, uint64 request, const uint8 *data, Size len);
+
+/* worker_force.c */
+extern void force_begin(Worker *w, int procno, RaftToken token);
+extern void force_show(Worker *w);
+extern void force_review(Worker *w);
 
 /* worker_outcome.c */
 extern void outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token);

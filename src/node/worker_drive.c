@@ -254,6 +254,7 @@ conf_changed(Worker *w)
 	if (self != NULL)
 		pg_atomic_write_u32(&node_shared->seq_slot, self->seq_slot + 1);
 	w->conf_dirty = true;
+	force_review(w);
 	w->status_dirty = true;
 	w->status_us = 0;
 }

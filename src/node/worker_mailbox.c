@@ -107,6 +107,9 @@ take_request(Worker *w, int procno)
 		case NODE_REQ_APPLIED:
 			applied_begin(w, procno, token, (const char *) buf->data, buf->len);
 			break;
+		case NODE_REQ_FORCE:
+			force_begin(w, procno, token);
+			break;
 		case NODE_REQ_PROPOSE:
 			break;
 	}

@@ -502,6 +502,7 @@ worker_open(Worker *w)
 	w->listen_logged = false;
 	worker_set_detail(w, "");
 	salvage_begin(w);
+	force_show(w);
 	self = raft_conf_find(raft_conf(w->raft), w->id);
 	pg_atomic_write_u32(&node_shared->seq_slot, self != NULL ? self->seq_slot + 1 : 0);
 	clock_set_node(w->id);

@@ -416,6 +416,16 @@ cb_peer_refused(void *user, uint32_t id, TpRefusal why, const char *detail)
 
 	if (peer != NULL && why == TP_REFUSED_REMOVED)
 		peer->says_removed = true;
+	if (peer != NULL && why == TP_REFUSED_CLUSTER && w->raft != NULL)
+	{
+		const RaftMember *m = raft_conf_find(raft_conf(w->raft), id);
+		char		text[NODE_DETAIL_LEN];
+
+		snprintf(text, sizeof(text),
+				 "member \"%s\" belongs to another cluster now (was quorum.force_new_cluster called there?) and has no part in this one",
+				 m != NULL ? m->name : "");
+		worker_set_detail(w, text);
+	}
 }
 
 static void

@@ -178,6 +178,12 @@ extern RlogStatus rlog_set_hard_state(Rlog *log, uint64_t term, uint32_t vote,
 									  uint64_t commit, bool sync);
 extern RlogStatus rlog_set_conf(Rlog *log, const void *conf, size_t len, uint64_t index);
 /*
+ * The member goes on without the others, under another cluster id: conf is the
+ * configuration as of the last entry, all entries count as committed, and as
+ * trusted. One write of the metadata: a crash leaves all of it or nothing.
+ */
+extern RlogStatus rlog_force(Rlog *log, const uint8_t *cluster_id, const void *conf, size_t len);
+/*
  * Segments wholly below index may go: first_index is at most index afterwards.
  * Queued as the others are; files go in the next round.
  */

@@ -111,6 +111,23 @@ rlog_set_conf(Rlog *log, const void *conf, size_t len, uint64_t index)
 }
 
 RlogStatus
+rlog_force(Rlog *log, const uint8_t *cluster_id, const void *conf, size_t len)
+{
+	RlogStatus	status;
+
+	if (is_poisoned(log))
+		return RLOG_IO_ERROR;
+	if (len > RLOG_MAX_CONF)
+		return RLOG_INVALID;
+	memcpy(log->meta.identity.cluster_id, cluster_id, sizeof(log->meta.identity.cluster_id));
+	log->meta.distrusted_until = 0;
+	log->meta.commit = log->last_index;
+	/* queues the metadata as a whole */
+	status = rlog_set_conf(log, conf, len, log->last_index);
+	return status == RLOG_NO_MEMORY ? out_of_memory(log) : status;
+}
+
+RlogStatus
 rlog_trust(Rlog *log)
 {
 	if (is_poisoned(log))

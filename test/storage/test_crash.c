@@ -271,7 +271,61 @@ crash_while_creating(void)
 	}
 }
 
+/* Cut off at any effect: the old cluster and its configuration, or the new ones. */
+static void
+crash_while_forcing(void)
+{
+	static const uint8_t new_id[16] = "another cluster";
+
+	for (int keep_cache = 0; keep_cache < 2; keep_cache++)
+	{
+		bool		died = true;
+
+		for (int64_t at = 0; died && at < 100; at++)
+		{
+			DiskEnv    *de = disk_env_new((uint64_t) at + 1);
+			Rlog	   *log;
+			uint8_t		old_id[16];
+			uint64_t	term,
+						commit,
+						index;
+			uint32_t	vote;
+			size_t		len;
+			bool		forced;
+
+			make_log(de);
+			log = open_log(de);
+			memcpy(old_id, rlog_identity(log)->cluster_id, 16);
+			for (uint64_t i = 1; i <= 20; i++)
+				append(log, i, 1, 100);
+			CHECK_EQ(rlog_set_conf(log, "old", 3, 5), RLOG_OK);
+			CHECK_EQ(rlog_set_hard_state(log, 1, 2, 7, true), RLOG_OK);
+			CHECK_EQ(round_of_io(log), RLOG_OK);
+
+			de->die_after = at;
+			CHECK_EQ(rlog_force(log, new_id, "new", 3), RLOG_OK);
+			(void) round_of_io(log);
+			died = de->dead;
+			rlog_close(log);
+			disk_env_crash(de, keep_cache);
+
+			log = open_log(de);
+			forced = memcmp(rlog_identity(log)->cluster_id, new_id, 16) == 0;
+			CHECK(forced || memcmp(rlog_identity(log)->cluster_id, old_id, 16) == 0);
+			CHECK(forced || died);
+			CHECK(memcmp(rlog_conf(log, &len, &index), forced ? "new" : "old", 3) == 0);
+			CHECK_EQ(index, forced ? 20 : 5);
+			rlog_hard_state(log, &term, &vote, &commit);
+			CHECK(term == 1 && vote == 2 && commit == (forced ? 20 : 7));
+			CHECK_EQ(rlog_last_index(log), 20);
+			rlog_close(log);
+			disk_env_free(de);
+		}
+	}
+}
+
 const Test	tests_crash[] = {
+	TEST(crash_while_forcing),
 	TEST(P32_power_cut_at_every_effect),
 	TEST(P36_process_crash_at_every_effect),
 	TEST(crash_while_creating),
