@@ -368,13 +368,15 @@ lead_add(Worker *w, AdminOp *op)
 	if (m != NULL && !op->replace)
 	{
 		finish(w, op, ERRCODE_DUPLICATE_OBJECT,
-			   "the cluster has a member of the name \"%s\" already", op->name);
+			   "the cluster has a member of the name \"%s\" already, which is another server or this one before it lost its data; "
+			   "join_cluster(address, replace => true) takes its place", op->name);
 		return;
 	}
 	if (m != NULL && (m->id == w->id || (m->voter && count_voters(&target) == 1)))
 	{
 		finish(w, op, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-			   "member \"%s\" cannot be replaced now: it leads the cluster", op->name);
+			   m->id == w->id ? "member \"%s\" cannot be replaced now: it leads the cluster" :
+			   "member \"%s\" cannot be replaced: it is the last voting member", op->name);
 		return;
 	}
 	if (m != NULL)

@@ -77,6 +77,14 @@ sub add_node
 	return $node;
 }
 
+# It is gone for good: not asked any more. Its address can be used again.
+sub remove_node
+{
+	my ($self, $node) = @_;
+
+	$self->{nodes} = [ grep { $_->name ne $node->name } @{ $self->{nodes} } ];
+}
+
 sub node { return $_[0]{nodes}[ $_[1] - 1 ]; }
 sub nodes { return @{ $_[0]{nodes} }; }
 sub alive { my $self = shift; return grep { defined $_->{_pid} } $self->nodes; }
