@@ -21,6 +21,7 @@
 #include "clock/clock_shmem.h"
 #include "consistency/idempotency.h"
 #include "consistency/write.h"
+#include "lock/lock.h"
 #include "node/node.h"
 #include "replication/replication.h"
 
@@ -39,6 +40,7 @@ quorum_shmem_request(void)
 	RequestAddinShmemSpace(node_shmem_size());
 	RequestAddinShmemSpace(replication_shmem_size());
 	RequestAddinShmemSpace(clock_shmem_size());
+	RequestAddinShmemSpace(lock_shmem_size());
 }
 
 static void
@@ -50,6 +52,7 @@ quorum_shmem_startup(void)
 	node_shmem_init();
 	replication_shmem_init();
 	clock_shmem_init();
+	lock_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -59,6 +62,7 @@ _PG_init(void)
 	node_define_settings();
 	replication_define_settings();
 	clock_define_settings();
+	lock_define_settings();
 	write_define_settings();
 	idempotency_define_settings();
 	MarkGUCPrefixReserved("quorum");

@@ -153,6 +153,21 @@ lk_is_lock(const void *data, size_t len)
 	return len >= WS_HEADER_SIZE && ((const uint8_t *) data)[1] == WS_KIND_LOCK;
 }
 
+uint8_t
+lk_op(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint32_t	nkeys;
+
+	if (!lk_is_lock(data, len))
+		return 0;
+	nkeys = (uint32_t) p[4] | (uint32_t) p[5] << 8 | (uint32_t) p[6] << 16 | (uint32_t) p[7] << 24;
+	if (nkeys >= (len - WS_HEADER_SIZE) / WS_KEY_SIZE + 1 ||
+		len <= WS_HEADER_SIZE + (size_t) nkeys * WS_KEY_SIZE)
+		return 0;
+	return p[WS_HEADER_SIZE + (size_t) nkeys * WS_KEY_SIZE];
+}
+
 /* ---------- writing ---------- */
 
 typedef struct Writer

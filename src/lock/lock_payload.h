@@ -202,6 +202,9 @@ typedef struct LkRecord
 /* Is this payload a lock entry? (Everybody dispatches on byte 1.) */
 extern bool lk_is_lock(const void *data, size_t len);
 
+/* Its LkOp, without a look at the rest; 0: no lock entry. */
+extern uint8_t lk_op(const void *data, size_t len);
+
 /* ---------- writing ---------- */
 
 /*

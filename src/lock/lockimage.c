@@ -209,6 +209,29 @@ lk_session_grants(const LkState *ls, uint32_t node)
 	return grants;
 }
 
+uint32_t
+lk_least_lease_ms(const LkState *ls, uint32_t node)
+{
+	uint32_t	least = UINT32_MAX;
+
+	for each_link(at, &ls->nodes)
+	{
+		const LkNode *n = container(LkNode, link, at);
+
+		if (n->node != node)
+			continue;
+		for each_link(o, &n->owners)
+			for each_link(g, &container(LkOwnerRec, by_node, o)->grants)
+			{
+				uint32_t	lease_ms = container(LkGrant, by_owner, g)->info.lease_ms;
+
+				if (lease_ms < least)
+					least = lease_ms;
+			}
+	}
+	return least;
+}
+
 bool
 lk_holds_from_before(const LkState *ls, uint32_t node, uint32_t boot)
 {

@@ -324,8 +324,10 @@ extern void lk_tick(LkState *ls, int64_t now_us);
 typedef void (*LkSessionFn) (void *arg, uint32_t boot, uint64_t session, uint32_t grants);
 extern void lk_each_session(const LkState *ls, uint32_t node, LkSessionFn fn, void *arg);
 
-/* Grants of sessions of this member, and of its former starts alone. */
+/* Grants of sessions of this member. */
 extern uint32_t lk_session_grants(const LkState *ls, uint32_t node);
+/* The shortest server lease that any of them was granted under; UINT32_MAX: none. */
+extern uint32_t lk_least_lease_ms(const LkState *ls, uint32_t node);
 extern bool lk_holds_from_before(const LkState *ls, uint32_t node, uint32_t boot);
 
 #endif							/* PGQ_LOCKSTATE_H */

@@ -36,9 +36,9 @@ push_on_stack(uint32 procno)
 	} while (!pg_atomic_compare_exchange_u32(&node_shared->stack_head, &head, procno));
 }
 
-static void
-post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, Size len,
-	 bool applier_owns)
+void
+node_post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, Size len,
+		  bool applier_owns)
 {
 	uint32		procno = compat_my_procno();
 	NodeSlot   *slot = &node_shared->slots[procno];
@@ -65,6 +65,7 @@ post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, S
 	slot->large = large;
 	slot->sqlstate = 0;
 	slot->answer.verdict = 0;
+	slot->parked = false;
 	slot->state = SLOT_POSTED;
 	SpinLockRelease(&slot->mutex);
 
@@ -74,8 +75,8 @@ post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts, S
 }
 
 /* Take the post back, if the worker has not taken it. */
-static bool
-withdraw(NodeSlot *slot)
+bool
+node_withdraw_post(NodeSlot *slot)
 {
 	bool		done = false;
 
@@ -101,8 +102,8 @@ release_payload(NodeSlot *slot)
 	}
 }
 
-static bool
-answered(const NodeSlot *slot)
+bool
+node_answered(const NodeSlot *slot)
 {
 	NodeSlotState state = *(volatile const NodeSlotState *) &slot->state;
 
@@ -149,9 +150,9 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 	if (quorum_commit_timeout_ms > 0)
 		deadline_us = node_monotonic_us() + (int64) quorum_commit_timeout_ms * 1000;
 
-	post(NODE_REQ_PROPOSE, token, parts, nparts, len, applier_owns);
+	node_post(NODE_REQ_PROPOSE, token, parts, nparts, len, applier_owns);
 
-	while (!answered(slot))
+	while (!node_answered(slot))
 	{
 		NodeVerdict taken_back = 0;
 
@@ -162,7 +163,7 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 		else if (QueryCancelPending)
 			taken_back = NODE_WITHDRAWN;
 
-		if (taken_back != 0 && withdraw(slot))
+		if (taken_back != 0 && node_withdraw_post(slot))
 		{
 			answer->verdict = taken_back;
 			break;
@@ -179,14 +180,14 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 
 		if (!in_doubt && !sleep_until(deadline_us))
 		{
-			if (withdraw(slot))
+			if (node_withdraw_post(slot))
 			{
 				answer->verdict = NODE_UNAVAILABLE;
 				break;
 			}
 			in_doubt = true;
 		}
-		if (in_doubt && !answered(slot))
+		if (in_doubt && !node_answered(slot))
 		{
 			/* The worker pursues it; its entry will be the applier's. */
 			answer->verdict = NODE_UNKNOWN;
@@ -233,7 +234,7 @@ node_send_off(RaftToken token, const NodePart *parts, int nparts, int64 patience
 		return false;
 	for (int i = 0; i < nparts; i++)
 		len += parts[i].len;
-	post(NODE_REQ_PROPOSE, token, parts, nparts, len, true);
+	node_post(NODE_REQ_PROPOSE, token, parts, nparts, len, true);
 	for (;;)
 	{
 		state = *(volatile const NodeSlotState *) &slot->state;
@@ -244,7 +245,7 @@ node_send_off(RaftToken token, const NodePart *parts, int nparts, int64 patience
 		pg_usleep(200);			/* the worker sets no latch when it takes one */
 	}
 	/* taken: pursued all the same; not taken: withdrawn */
-	if (state == SLOT_POSTED && !withdraw(slot))
+	if (state == SLOT_POSTED && !node_withdraw_post(slot))
 		state = SLOT_TAKEN;
 	node_turn_abandon();
 	return state != SLOT_POSTED;
@@ -271,12 +272,12 @@ node_request(NodeRequestKind kind, const void *data, Size len, int timeout_ms,
 
 	PG_TRY();
 	{
-		post(kind, token, &part, 1, len, false);
-		while (!answered(slot))
+		node_post(kind, token, &part, 1, len, false);
+		while (!node_answered(slot))
 		{
 			if (!sleep_until(deadline_us))
 			{
-				answer->verdict = withdraw(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
+				answer->verdict = node_withdraw_post(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
 				break;
 			}
 			CHECK_FOR_INTERRUPTS();
@@ -311,14 +312,14 @@ node_request_held(NodeRequestKind kind, const void *data, Size len, int64 deadli
 	memset(answer, 0, sizeof(*answer));
 	*interrupted = false;
 
-	post(kind, token, &part, 1, len, false);
-	while (!answered(slot))
+	node_post(kind, token, &part, 1, len, false);
+	while (!node_answered(slot))
 	{
 		if (ProcDiePending || QueryCancelPending)
 			*interrupted = true;
 		if (*interrupted || !sleep_until(deadline_us))
 		{
-			answer->verdict = withdraw(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
+			answer->verdict = node_withdraw_post(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
 			break;
 		}
 	}

@@ -62,7 +62,8 @@ typedef enum NodeRequestKind
 	NODE_REQ_TRANSFER,
 	NODE_REQ_OUTCOME,
 	NODE_REQ_FORCE,
-	NODE_REQ_APPLIED			/* NodeAppliedRequest */
+	NODE_REQ_APPLIED,			/* NodeAppliedRequest */
+	NODE_REQ_LEASE_RENEW = 20	/* 16 bytes of a lease's id; answer.index: what is left, us */
 } NodeRequestKind;
 
 typedef struct NodeSlot
@@ -73,6 +74,7 @@ typedef struct NodeSlot
 	pg_atomic_uint32 queued;
 	pg_atomic_uint32 next;
 	bool		applier_owns;	/* node_submit(): the session does not commit it */
+	bool		parked;			/* Raft worker: a leader has it, and lets it wait */
 	RaftToken	token;
 	Size		len;
 	dsa_pointer large;			/* InvalidDsaPointer: payload is in small[] */
@@ -201,7 +203,16 @@ extern void node_wake_proc(uint32 procno_plus_one);
 /* wait.c: applied_index has risen to this */
 extern void node_wake_waiters(uint64 applied);
 
-/* mailbox.c */
+/*
+ * mailbox.c. The parts that a wait is made of: post (throws only before it is
+ * posted), take the post back if the worker has not taken it, is there an answer.
+ * node_turn_abandon() leaves the slot in whatever state.
+ */
+extern void node_post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int nparts,
+					  Size len, bool applier_owns);
+extern bool node_withdraw_post(NodeSlot *slot);
+extern bool node_answered(const NodeSlot *slot);
+
 extern NodeVerdict node_request(NodeRequestKind kind, const void *data, Size len,
 								int timeout_ms, NodeAnswer *answer, int *sqlstate);
 
@@ -224,7 +235,8 @@ typedef struct NodeAppliedRequest
 
 /* turn.c, the worker's side */
 extern void node_publish_commit(uint64 first, uint64 last);
-extern bool node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp);
+extern bool node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp,
+						   uint64 detail, bool *there);
 extern void node_answer_slot(int procno, RaftToken token, const NodeAnswer *answer, int sqlstate);
 
 #endif							/* PGQ_NODE_INTERNAL_H */

@@ -110,6 +110,7 @@ node_shmem_init(void)
 		slot->state = SLOT_FREE;
 		slot->large = InvalidDsaPointer;
 		slot->applier_owns = false;
+		slot->parked = false;
 		slot->wait_index = 0;
 		pg_atomic_init_u32(&slot->queued, 0);
 		pg_atomic_init_u32(&slot->next, NODE_STACK_END);

@@ -40,10 +40,12 @@ wake_owner(uint64 index)
 
 /*
  * Entry `index` is committed and carries `token`: is the session that posted
- * it still waiting in its slot? Then the turn is its own.
+ * it still waiting in its slot (there)? Then the turn is its own, unless it is
+ * the applier's anyway. detail: NodeAnswer.conflict_index, a lock's token.
  */
 bool
-node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp)
+node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp,
+			   uint64 detail, bool *there)
 {
 	NodeSlot   *slot = &node_shared->slots[procno];
 	bool		taken = false;
@@ -55,6 +57,8 @@ node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp)
 		slot->answer.verdict = NODE_COMMITTED;
 		slot->answer.index = index;
 		slot->answer.stamp = stamp;
+		slot->answer.conflict_index = detail;
+		*there = true;
 		if (slot->applier_owns)
 		{
 			slot->state = SLOT_ANSWERED;

@@ -98,6 +98,7 @@ start(Worker *w)
 	w->now_us = node_monotonic_us();
 	dlist_init(&w->queued);
 	dlist_init(&w->sent);
+	dlist_init(&w->parked);
 	dlist_init(&w->appended);
 	dlist_init(&w->remote);
 	dlist_init(&w->admin);
@@ -106,7 +107,9 @@ start(Worker *w)
 	if (!peer_create_transport(w))
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
 						errmsg("could not create the transport")));
+	lock_init(w);
 	mailbox_init(w);
+	lock_own_start(w);
 	applied_drop(w, "");		/* what a former worker was asked for */
 	w->status_dirty = true;
 	worker_open(w);
@@ -277,6 +280,7 @@ turn(Worker *w)
 		if (w->now_us >= w->deadline_us && (worker_leads(w) || worker_may_campaign(w)))
 			raft_tick(w->raft, w->now_us, worker_entropy(w));
 		propose_run(w);
+		lock_after(w);
 		admin_run(w);
 		outcome_run(w);
 		drive(w);
@@ -287,6 +291,7 @@ turn(Worker *w)
 			propose_may_take(w))
 		{
 			propose_run(w);
+			lock_after(w);
 			drive(w);
 		}
 	}
@@ -336,6 +341,7 @@ sleep_ms(Worker *w)
 			wake_us = Min(wake_us, w->watch_us);
 		if (w->batch.writes || w->batch.nmsgs > 0)
 			wake_us = Min(wake_us, now_us + 50 * 1000);
+		wake_us = Min(wake_us, Max(lock_deadline(w), now_us + 1000));
 		if (!dlist_is_empty(&w->applied))
 			wake_us = Min(wake_us, w->applied_us);
 		if (!dlist_is_empty(&w->queued) || !dlist_is_empty(&w->remote))
@@ -394,6 +400,7 @@ node_raft_main(Datum arg)
 		if (w->leaving && may_leave(w))
 			break;
 		timeout_ms = sleep_ms(w);
+		lock_slept(w, timeout_ms);
 		if (timeout_ms > 0)
 			(void) WaitEventSetWait(set, timeout_ms, events, lengthof(events), PG_WAIT_EXTENSION);
 	}

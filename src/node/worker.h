@@ -28,6 +28,7 @@
  *		worker_force.c		going on alone
  *		worker_outcome.c	what became of a token
  *		worker_applied.c	who has applied what, for those who wait for it
+ *		worker_lock*.c		the lock service (worker_lock.h)
  *		worker_status.c		quorum.status and quorum.members
  *
  *-------------------------------------------------------------------------
@@ -67,6 +68,7 @@ typedef enum WireType
 	WIRE_ANSWER,
 	WIRE_APPLIED_ASK,			/* WireAppliedAsk: say when you have applied this */
 	WIRE_APPLIED,				/* WireApplied */
+	WIRE_LOCK = 20,				/* WireLock (worker_lock.h) */
 	WIRE_JOIN = 64,				/* requests */
 	WIRE_JOIN_REPLY
 } WireType;
@@ -76,6 +78,7 @@ typedef struct WireForward
 	uint64		term;			/* good for this leadership only */
 	RaftToken	token;
 	RaftStamp	stamp;			/* the origin's clock: the entry's is larger */
+	int64		age_us;			/* how long it is pursued already */
 } WireForward;
 
 typedef struct WireVerdict
@@ -185,13 +188,14 @@ typedef enum PendingState
 {
 	PENDING_QUEUED,				/* wants a leader */
 	PENDING_SENT,				/* forwarded in sent_term */
+	PENDING_PARKED,				/* a request for a lock: in the leader's queue, or in ours */
 	PENDING_APPENDED			/* in this member's log at index, not committed */
 } PendingState;
 
 /* A session's proposal that was taken. Pursued even if the session gives up. */
 typedef struct Pending
 {
-	dlist_node	link;			/* in queued, sent (by time) or appended (by index) */
+	dlist_node	link;			/* in queued, sent or parked (by time), appended (by index) */
 	struct Pending *chain;
 	PendingState state;
 	int			procno;
@@ -202,6 +206,14 @@ typedef struct Pending
 	uint64		sent_term;
 	int64		sent_us;
 	uint64		waits_for;		/* refused once this entry is committed */
+	int64		taken_us;		/* since when it is pursued */
+
+	/* of the lock service */
+	uint8		lock_op;		/* LkOp; 0: a transaction */
+	bool		withdrawn;		/* nobody wants it any more */
+	bool		exposed;		/* may be in a log somewhere */
+	uint64		lock_token;		/* APPENDED: of the grant */
+	struct LockOwn *own;		/* this worker's own; procno is -1 */
 } Pending;
 
 /* A proposal that another member forwarded to us. */
@@ -213,7 +225,17 @@ typedef struct RemoteProposal
 	RaftToken	token;
 	RaftBuf    *data;
 	uint64		waits_for;
+	int64		age_us;
 } RemoteProposal;
+
+typedef enum Judgement
+{
+	JUDGED_APPENDED,			/* or in the log already */
+	JUDGED_REFUSED,
+	JUDGED_WAITS,				/* refused, if what it conflicts with is committed */
+	JUDGED_PARKED,				/* a request for a lock that waits in the queue */
+	JUDGED_LATER
+} Judgement;
 
 /* ---------- administration ---------- */
 
@@ -381,6 +403,7 @@ typedef struct Worker
 	/* proposals */
 	dlist_head	queued;
 	dlist_head	sent;
+	dlist_head	parked;
 	dlist_head	appended;
 	int			npending;
 	Pending    *buckets[WORKER_PENDING_BUCKETS];
@@ -476,7 +499,8 @@ extern bool propose_may_take(const Worker *w);
 extern Pending *pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data);
 extern Pending *pending_find(const Worker *w, RaftToken token);
 extern void pending_free(Worker *w, Pending *p);
-extern void pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp);
+extern void pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
+							 uint64 lock_token);
 extern void pending_truncated(Worker *w, uint64 from);
 extern void pending_requeue(Worker *w);
 extern void pending_forget_log(Worker *w);
@@ -484,6 +508,13 @@ extern void pending_give_up(Worker *w, const char *why);
 extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void remote_drop(Worker *w);
 extern void propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len);
+extern Judgement propose_append(Worker *w, RaftToken token, RaftBuf *data);
+extern bool propose_may_append(const Worker *w);
+extern void propose_withdraw(Worker *w, Pending *p);
+extern void propose_refuse(Worker *w, uint32 from, uint64 term, RaftToken token,
+						   const NodeAnswer *answer);
+extern bool remote_withdraw(Worker *w, uint32 from, RaftToken token);
+extern void send_lock_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, uint32 verdict);
 extern bool worker_leads(const Worker *w);
 extern bool worker_leads_surely(const Worker *w);
 
@@ -551,6 +582,33 @@ extern void applied_drop(Worker *w, const char *why);
 extern void applied_peer_changed(PeerInfo *peer);
 extern void applied_ask(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void applied_told(Worker *w, uint32 from, const uint8 *data, Size len);
+
+/* worker_lock.c: the rest of the worker calls these */
+extern void lock_init(Worker *w);
+extern void lock_own_start(Worker *w);	/* after mailbox_init() */
+extern uint64 lock_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
+							const void *data, Size len);
+extern void lock_truncated(Worker *w, uint64 from);
+extern void lock_coverage_starts(Worker *w, uint64 first);
+extern void lock_committed(Worker *w);
+extern void lock_forget(Worker *w);
+extern Judgement lock_judge(Worker *w, uint32 from, RaftToken token, RaftBuf *data, int64 age_us,
+							uint64 *waits_for, NodeAnswer *answer);
+extern void lock_before(Worker *w); /* proposals are judged */
+extern void lock_grant_parked(Worker *w);	/* something may have been released */
+extern void lock_after(Worker *w);
+extern int64 lock_deadline(const Worker *w);
+extern void lock_slept(Worker *w, long timeout_ms);
+extern void lock_peer_up(Worker *w, uint32 id, bool up);
+extern void lock_message(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void lock_reads(Worker *w, const RaftRead *reads, size_t n);
+extern void lock_request_taken(Worker *w, Pending *p);
+extern void lock_orphan(Worker *w, Pending *p, uint64 index);
+extern void lock_own_decided(Worker *w, Pending *p, uint64 index);	/* 0: refused */
+extern void lock_own_freed(Worker *w, Pending *p);
+extern void lock_withdrawn(Worker *w, Pending *p);
+extern void lock_renewal_begin(Worker *w, int procno, RaftToken slot_token,
+							   const char *data, Size len);
 
 /* worker_status.c */
 extern void status_progress(Worker *w);

@@ -27,13 +27,15 @@ drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 	(void) clock_observe(to_hlc(stamp), 0, NULL);
 	if (type == RAFT_ENTRY_DATA)
 	{
+		uint64		lock_token = lock_appended(w, index, token, stamp, data, len);
+
 		if (node_ops && node_ops->appended)
 			node_ops->appended(index, token, data, len);
 		if (token.node == w->id)
 		{
 			if (token.boot > pg_atomic_read_u32(&node_shared->boot))
 				pg_atomic_write_u32(&node_shared->boot, boot_raise(token.boot));
-			pending_appended(w, index, token, stamp);
+			pending_appended(w, index, token, stamp, lock_token);
 		}
 	}
 	else if (type == RAFT_ENTRY_NOOP && token.node != 0)
@@ -121,6 +123,8 @@ write_log(Worker *w, const RaftOutput *out)
 			node_ops->truncated(1);
 		if (node_ops && node_ops->coverage_starts)
 			node_ops->coverage_starts(out->reset_index + 1);
+		lock_truncated(w, 1);
+		lock_coverage_starts(w, out->reset_index + 1);
 		pending_truncated(w, 1);
 		outcome_truncated(w, 1);
 		if (log_refused(w, rlog_reset(w->log, out->reset_index, out->reset_term),
@@ -133,6 +137,7 @@ write_log(Worker *w, const RaftOutput *out)
 	{
 		if (node_ops && node_ops->truncated)
 			node_ops->truncated(out->truncate_from);
+		lock_truncated(w, out->truncate_from);
 		pending_truncated(w, out->truncate_from);
 		outcome_truncated(w, out->truncate_from);
 		w->fed_from = w->fed_to = 0;
@@ -276,6 +281,8 @@ drive(Worker *w)
 		w->deadline_us = out.next_deadline_us;
 		again = false;
 
+		if (out.nreads > 0)
+			lock_reads(w, out.reads, out.nreads);
 		for (size_t i = 0; i < out.nmsgs; i++)
 			peer_send_raft(w, &out.msgs[i]);
 		if (!write_log(w, &out))
@@ -283,6 +290,7 @@ drive(Worker *w)
 		if (out.commit_first != 0)
 		{
 			w->committed = out.commit_last;
+			lock_committed(w);
 			again = out.next_deadline_us <= w->now_us;
 		}
 		if (out.role_changed)

@@ -110,6 +110,9 @@ take_request(Worker *w, int procno)
 		case NODE_REQ_FORCE:
 			force_begin(w, procno, token);
 			break;
+		case NODE_REQ_LEASE_RENEW:
+			lock_renewal_begin(w, procno, token, (const char *) buf->data, buf->len);
+			break;
 		case NODE_REQ_PROPOSE:
 			break;
 	}

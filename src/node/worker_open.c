@@ -83,6 +83,7 @@ worker_close(Worker *w)
 	pg_atomic_write_u32(&node_shared->is_leader, 0);
 	pg_atomic_write_u32(&node_shared->has_quorum, 0);
 	w->raft = NULL;				/* callbacks do nothing from here on */
+	lock_forget(w);
 	io_wait(w);
 	io_batch_clear(&w->batch);
 	io_batch_clear(&w->inflight);
@@ -273,6 +274,8 @@ feed_tail(Worker *w)
 	outcome_truncated(w, 1);
 	if (node_ops && node_ops->coverage_starts)
 		node_ops->coverage_starts(first);
+	lock_truncated(w, 1);
+	lock_coverage_starts(w, first);
 	for (uint64 i = first; i <= last; i++)
 	{
 		RlogRecord	rec;

@@ -382,6 +382,7 @@ cb_peer_up(void *user, uint32_t id)
 	applied_peer_changed(peer);
 	w->status_dirty = true;
 	raft_peer_up(w->raft, id, node_monotonic_us());
+	lock_peer_up(w, id, true);
 	send_ping(w, peer);
 	if (raft_leader(w->raft) == id)
 		w->retry_us = 0;
@@ -398,6 +399,7 @@ cb_peer_down(void *user, uint32_t id, bool was_established, const char *why)
 		return;
 	if (!tp_peer_stats(w->tp, id, &stats) || stats.state != TP_PEER_UP)
 		peer->up = false;
+	lock_peer_up(w, id, peer->up);
 	if (!was_established)
 		return;
 	applied_peer_changed(peer);
@@ -517,6 +519,9 @@ cb_message(void *user, uint32_t from, TpMessage *msg)
 			break;
 		case WIRE_APPLIED:
 			applied_told(w, from, msg->data, msg->len);
+			break;
+		case WIRE_LOCK:
+			lock_message(w, from, msg->data, msg->len);
 			break;
 		default:
 			break;				/* of a newer version */

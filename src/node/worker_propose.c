@@ -28,10 +28,13 @@
 #include "miscadmin.h"
 
 #include "compat.h"
+#include "lock/lock_payload.h"
 #include "node/worker.h"
+#include "node/worker_lock.h"
 
 #define RETRY_US		INT64CONST(5000)
 #define APPLY_LAG_MAX	(NODE_TURN_RING / 2)
+#define PARKED_REFRESH_US	INT64CONST(3000000)
 
 /* ---------- leadership ---------- */
 
@@ -53,8 +56,8 @@ worker_leads_surely(const Worker *w)
 	return commit > 0 && raft_term_at(w->raft, commit) == raft_term(w->raft);
 }
 
-static bool
-may_append(const Worker *w)
+bool
+propose_may_append(const Worker *w)
 {
 	return worker_leads_surely(w) && raft_transferee(w->raft) == RAFT_NONE &&
 		!w->clock_fenced && w->health == RLOG_OK;
@@ -74,7 +77,7 @@ propose_may_take(const Worker *w)
 		w->ring_limited || lag > APPLY_LAG_MAX)
 		return false;
 	if (worker_leads(w))
-		return may_append(w);
+		return propose_may_append(w);
 	return raft_leader(w->raft) != RAFT_NONE &&
 		peer_is_up((Worker *) w, raft_leader(w->raft));
 }
@@ -110,10 +113,14 @@ pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data)
 	p->token = token;
 	p->data = data;
 	p->state = PENDING_QUEUED;
+	p->taken_us = w->now_us;
+	p->lock_op = lk_op(data->data, data->len);
 	p->chain = w->buckets[b];
 	w->buckets[b] = p;
 	dlist_push_tail(&w->queued, &p->link);
 	w->npending++;
+	if (p->lock_op == LK_OP_GRANT)
+		lock_request_taken(w, p);
 	return p;
 }
 
@@ -126,15 +133,35 @@ pending_free(Worker *w, Pending *p)
 		at = &(*at)->chain;
 	*at = p->chain;
 	dlist_delete(&p->link);
+	if (p->lock_op == LK_OP_GRANT || p->own != NULL)
+		lock_own_freed(w, p);
 	raft_buf_unref(p->data);
 	free(p);
 	w->npending--;
+}
+
+/* For its session: the wait is one in a queue now, or is not any more. */
+static void
+set_parked(const Pending *p, bool parked)
+{
+	NodeSlot   *slot;
+
+	if (p->procno < 0)
+		return;
+	slot = &node_shared->slots[p->procno];
+	SpinLockAcquire(&slot->mutex);
+	if (slot->state == SLOT_TAKEN && raft_token_equal(slot->token, p->token))
+		slot->parked = parked;
+	SpinLockRelease(&slot->mutex);
+	node_wake_proc((uint32) p->procno + 1);
 }
 
 static void
 set_state(Worker *w, Pending *p, PendingState state)
 {
 	dlist_delete(&p->link);
+	if ((p->state == PENDING_PARKED) != (state == PENDING_PARKED))
+		set_parked(p, state == PENDING_PARKED);
 	p->state = state;
 	switch (state)
 	{
@@ -144,9 +171,14 @@ set_state(Worker *w, Pending *p, PendingState state)
 			dlist_push_tail(&w->queued, &p->link);
 			break;
 		case PENDING_SENT:
+			p->exposed = true;
 			dlist_push_tail(&w->sent, &p->link);
 			break;
+		case PENDING_PARKED:
+			dlist_push_tail(&w->parked, &p->link);
+			break;
 		case PENDING_APPENDED:
+			p->exposed = true;
 			dlist_push_tail(&w->appended, &p->link);
 			break;
 	}
@@ -154,7 +186,7 @@ set_state(Worker *w, Pending *p, PendingState state)
 
 /* An entry with this token is in our log now. Entries come in log order. */
 void
-pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp)
+pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp, uint64 lock_token)
 {
 	Pending    *p = pending_find(w, token);
 
@@ -163,6 +195,7 @@ pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp)
 	set_state(w, p, PENDING_APPENDED);
 	p->index = index;
 	p->stamp = stamp;
+	p->lock_token = lock_token;
 }
 
 void
@@ -182,6 +215,14 @@ pending_truncated(Worker *w, uint64 from)
 void
 pending_requeue(Worker *w)
 {
+	while (!dlist_is_empty(&w->parked))
+	{
+		Pending    *p = dlist_tail_element(Pending, link, &w->parked);
+
+		set_state(w, p, PENDING_QUEUED);
+		dlist_delete(&p->link);
+		dlist_push_head(&w->queued, &p->link);
+	}
 	while (!dlist_is_empty(&w->sent))
 	{
 		Pending    *p = dlist_tail_element(Pending, link, &w->sent);
@@ -214,7 +255,8 @@ pending_give_up(Worker *w, const char *why)
 	{
 		Pending    *p = dlist_head_element(Pending, link, &w->queued);
 
-		node_answer_slot(p->procno, p->token, &answer, 0);
+		if (p->procno >= 0)
+			node_answer_slot(p->procno, p->token, &answer, 0);
 		pending_free(w, p);
 	}
 }
@@ -223,52 +265,23 @@ pending_give_up(Worker *w, const char *why)
 static void
 answer_pending(Worker *w, Pending *p, const NodeAnswer *answer)
 {
-	node_answer_slot(p->procno, p->token, answer, 0);
+	if (p->own != NULL)
+		lock_own_decided(w, p, 0);
+	else if (p->procno >= 0)
+		node_answer_slot(p->procno, p->token, answer, 0);
 	pending_free(w, p);
 }
 
 /* ---------- the leader ---------- */
 
-typedef enum Judgement
-{
-	JUDGED_APPENDED,			/* or in the log already */
-	JUDGED_REFUSED,
-	JUDGED_WAITS,				/* refused, if what it conflicts with is committed */
-	JUDGED_LATER
-} Judgement;
-
-/* Certify and append. The reference to data stays the caller's. */
-static Judgement
-judge(Worker *w, RaftToken token, RaftBuf *data, uint64 *waits_for, NodeAnswer *answer)
+/* Append what was judged. The reference to data stays the caller's. */
+Judgement
+propose_append(Worker *w, RaftToken token, RaftBuf *data)
 {
 	HlcStamp	stamp;
 	uint64_t	index;
 
-	if (node_ops && node_ops->find_token && node_ops->find_token(token) != 0)
-		return JUDGED_APPENDED;
-	if (!may_append(w))
-		return JUDGED_LATER;
-	memset(answer, 0, sizeof(*answer));
-	answer->verdict = NODE_REFUSED;
-	if (outcome_is_aborted(w, token))
-	{
-		strlcpy(answer->message, "the transaction was given up when its outcome was asked for",
-				sizeof(answer->message));
-		return JUDGED_REFUSED;
-	}
-	if (node_ops && node_ops->certify &&
-		!node_ops->certify((const char *) data->data, data->len, answer))
-	{
-		/*
-		 * Not before the winner itself is certain: without a majority "retry"
-		 * would be bad advice.
-		 */
-		answer->verdict = NODE_REFUSED;
-		if (*waits_for == 0)
-			*waits_for = answer->conflict_index;
-		return *waits_for > raft_commit_index(w->raft) ? JUDGED_WAITS : JUDGED_REFUSED;
-	}
-	if (clock_now(&stamp) != CLOCK_OK)
+	if (!propose_may_append(w) || clock_now(&stamp) != CLOCK_OK)
 		return JUDGED_LATER;
 	if (raft_propose(w->raft, RAFT_ENTRY_DATA, from_hlc(stamp), token, data, &index) != RAFT_OK)
 		return JUDGED_LATER;
@@ -283,6 +296,40 @@ judge(Worker *w, RaftToken token, RaftBuf *data, uint64 *waits_for, NodeAnswer *
 	return JUDGED_APPENDED;
 }
 
+/* Certify and append. The reference to data stays the caller's. */
+static Judgement
+judge(Worker *w, uint32 from, RaftToken token, RaftBuf *data, int64 age_us,
+	  uint64 *waits_for, NodeAnswer *answer)
+{
+	if (node_ops && node_ops->find_token && node_ops->find_token(token) != 0)
+		return JUDGED_APPENDED;
+	if (!propose_may_append(w))
+		return JUDGED_LATER;
+	memset(answer, 0, sizeof(*answer));
+	answer->verdict = NODE_REFUSED;
+	if (outcome_is_aborted(w, token))
+	{
+		strlcpy(answer->message, "the transaction was given up when its outcome was asked for",
+				sizeof(answer->message));
+		return JUDGED_REFUSED;
+	}
+	if (lk_is_lock(data->data, data->len))
+		return lock_judge(w, from, token, data, age_us, waits_for, answer);
+	if (node_ops && node_ops->certify &&
+		!node_ops->certify((const char *) data->data, data->len, answer))
+	{
+		/*
+		 * Not before the winner itself is certain: without a majority "retry"
+		 * would be bad advice.
+		 */
+		answer->verdict = NODE_REFUSED;
+		if (*waits_for == 0)
+			*waits_for = answer->conflict_index;
+		return *waits_for > raft_commit_index(w->raft) ? JUDGED_WAITS : JUDGED_REFUSED;
+	}
+	return propose_append(w, token, data);
+}
+
 static void
 judge_own(Worker *w)
 {
@@ -293,7 +340,15 @@ judge_own(Worker *w)
 		Pending    *p = dlist_container(Pending, link, iter.cur);
 		NodeAnswer	answer;
 
-		switch (judge(w, p->token, p->data, &p->waits_for, &answer))
+		if (p->withdrawn)
+		{
+			/* not in the log of a leader that is sure of it: nowhere */
+			lock_withdrawn(w, p);
+			pending_free(w, p);
+			continue;
+		}
+		switch (judge(w, w->id, p->token, p->data, w->now_us - p->taken_us,
+					  &p->waits_for, &answer))
 		{
 			case JUDGED_APPENDED:
 				/* pending_appended() has moved it; or it lies further back */
@@ -314,6 +369,10 @@ judge_own(Worker *w)
 				answer_pending(w, p, &answer);
 				break;
 			case JUDGED_WAITS:
+				break;
+			case JUDGED_PARKED:
+				set_state(w, p, PENDING_PARKED);
+				p->sent_us = w->now_us;
 				break;
 			case JUDGED_LATER:
 				w->retry_us = w->now_us + RETRY_US;
@@ -347,12 +406,37 @@ send_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, const NodeAnswe
 	memset(&v, 0, sizeof(v));
 	v.term = term;
 	v.token = token;
-	v.verdict = answer->verdict;
+	v.verdict = (uint32) answer->verdict;
 	v.conflict_key = answer->conflict_key;
 	v.conflict_index = answer->conflict_index;
 	v.conflict_node = answer->conflict_node;
 	strlcpy(v.message, answer->message, sizeof(v.message));
 	(void) peer_send(w, to, WIRE_VERDICT, &v, sizeof(v));
+}
+
+/* Parked, or withdrawn (worker_lock.h). */
+void
+send_lock_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, uint32 verdict)
+{
+	WireVerdict v;
+
+	memset(&v, 0, sizeof(v));
+	v.term = term;
+	v.token = token;
+	v.verdict = verdict;
+	(void) peer_send(w, to, WIRE_VERDICT, &v, sizeof(v));
+}
+
+/* The leader refuses a request that it has let wait. */
+void
+propose_refuse(Worker *w, uint32 from, uint64 term, RaftToken token, const NodeAnswer *answer)
+{
+	Pending    *p;
+
+	if (from != w->id)
+		send_verdict(w, from, term, token, answer);
+	else if ((p = pending_find(w, token)) != NULL)
+		answer_pending(w, p, answer);
 }
 
 /* "Not taken, send it again": to somebody who may have become leader, too. */
@@ -394,6 +478,7 @@ remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
 	rp->from = from;
 	rp->term = forward.term;
 	rp->token = forward.token;
+	rp->age_us = forward.age_us;
 	rp->data = raft_buf_new(data, len);
 	if (rp->data == NULL)
 	{
@@ -424,7 +509,7 @@ judge_remote(Worker *w)
 			remote_free(w, rp);
 			continue;
 		}
-		switch (judge(w, rp->token, rp->data, &rp->waits_for, &answer))
+		switch (judge(w, rp->from, rp->token, rp->data, rp->age_us, &rp->waits_for, &answer))
 		{
 			case JUDGED_APPENDED:
 				break;
@@ -433,6 +518,9 @@ judge_remote(Worker *w)
 				break;
 			case JUDGED_WAITS:
 				continue;
+			case JUDGED_PARKED:
+				send_lock_verdict(w, rp->from, rp->term, rp->token, LOCK_VERDICT_PARKED);
+				break;
 			case JUDGED_LATER:
 				w->retry_us = w->now_us + RETRY_US;
 				return;
@@ -443,6 +531,41 @@ judge_remote(Worker *w)
 
 /* ---------- everybody else ---------- */
 
+/* To the leader; one that nobody wants any more is withdrawn instead. */
+static bool
+forward(Worker *w, Pending *p, uint32 leader)
+{
+	TpPart		parts[2];
+
+	if (p->withdrawn)
+	{
+		WireLock	wire;
+
+		memset(&wire, 0, sizeof(wire));
+		wire.kind = LOCK_WITHDRAW;
+		wire.term = raft_term(w->raft);
+		wire.token = p->token;
+		/* in the same lane, so that it cannot overtake what it takes back */
+		parts[0] = (TpPart) {&wire, sizeof(wire)};
+		return tp_send(w->tp, leader, WIRE_LOCK, TP_BULK, parts, 1, NULL, NULL) == TP_SEND_OK;
+	}
+	else
+	{
+		WireForward message;
+		HlcStamp	stamp;
+
+		memset(&message, 0, sizeof(message));
+		message.term = raft_term(w->raft);
+		message.token = p->token;
+		message.age_us = w->now_us - p->taken_us;
+		clock_message_stamp(&stamp);
+		message.stamp = from_hlc(stamp);
+		parts[0] = (TpPart) {&message, sizeof(message)};
+		parts[1] = (TpPart) {p->data->data, p->data->len};
+		return tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) == TP_SEND_OK;
+	}
+}
+
 static void
 forward_queued(Worker *w)
 {
@@ -451,26 +574,60 @@ forward_queued(Worker *w)
 	while (!dlist_is_empty(&w->queued))
 	{
 		Pending    *p = dlist_head_element(Pending, link, &w->queued);
-		WireForward forward;
-		HlcStamp	stamp;
-		TpPart		parts[2];
 
-		memset(&forward, 0, sizeof(forward));
-		forward.term = raft_term(w->raft);
-		forward.token = p->token;
-		clock_message_stamp(&stamp);
-		forward.stamp = from_hlc(stamp);
-		parts[0] = (TpPart) {&forward, sizeof(forward)};
-		parts[1] = (TpPart) {p->data->data, p->data->len};
-		if (tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) != TP_SEND_OK)
+		if (!forward(w, p, leader))
 		{
 			w->retry_us = w->now_us + RETRY_US;
 			return;
 		}
 		set_state(w, p, PENDING_SENT);
-		p->sent_term = forward.term;
+		p->sent_term = raft_term(w->raft);
 		p->sent_us = w->now_us;
 	}
+}
+
+/*
+ * A request for a lock that its session has left. What may be in some log is
+ * taken back from the leader; where it was appended already, the grant is
+ * released once it is committed (publish_commits).
+ */
+void
+propose_withdraw(Worker *w, Pending *p)
+{
+	p->withdrawn = true;
+	switch (p->state)
+	{
+		case PENDING_QUEUED:
+			if (!p->exposed)
+				pending_free(w, p);
+			break;
+		case PENDING_SENT:
+		case PENDING_PARKED:
+			set_state(w, p, PENDING_QUEUED);
+			w->retry_us = 0;
+			break;
+		case PENDING_APPENDED:
+			break;
+	}
+}
+
+/* A member takes a request back that it forwarded to us, before it was judged. */
+bool
+remote_withdraw(Worker *w, uint32 from, RaftToken token)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &w->remote)
+	{
+		RemoteProposal *rp = dlist_container(RemoteProposal, link, iter.cur);
+
+		if (rp->from == from && raft_token_equal(rp->token, token))
+		{
+			remote_free(w, rp);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* The leader's answer to a proposal that it did not append. */
@@ -485,8 +642,24 @@ propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len)
 		return;
 	memcpy(&v, data, sizeof(v));
 	p = pending_find(w, v.token);
-	if (p == NULL || p->state != PENDING_SENT || p->sent_term != v.term)
+	if (p == NULL || (p->state != PENDING_SENT && p->state != PENDING_PARKED) ||
+		p->sent_term != v.term)
 		return;
+	if (v.verdict == LOCK_VERDICT_PARKED)
+	{
+		if (!p->withdrawn && p->state == PENDING_SENT)
+			set_state(w, p, PENDING_PARKED);
+		return;
+	}
+	if (v.verdict == LOCK_VERDICT_WITHDRAWN)
+	{
+		if (p->withdrawn)
+		{
+			lock_withdrawn(w, p);
+			pending_free(w, p);
+		}
+		return;
+	}
 	if (v.verdict == NODE_REFUSED)
 	{
 		memset(&answer, 0, sizeof(answer));
@@ -521,6 +694,26 @@ resend_stale(Worker *w)
 	}
 }
 
+/* The leader forgets a request that it does not hear of again. */
+static void
+refresh_parked(Worker *w)
+{
+	uint32		leader = raft_leader(w->raft);
+
+	if (leader == w->id || leader == RAFT_NONE)
+		return;
+	for (;;)
+	{
+		Pending    *p = dlist_head_element(Pending, link, &w->parked);
+
+		if (w->now_us - p->sent_us < PARKED_REFRESH_US || !forward(w, p, leader))
+			return;
+		p->sent_us = w->now_us;
+		dlist_delete(&p->link);
+		dlist_push_tail(&w->parked, &p->link);
+	}
+}
+
 void
 propose_run(Worker *w)
 {
@@ -528,6 +721,9 @@ propose_run(Worker *w)
 		mailbox_take_posted(w);
 	if (!dlist_is_empty(&w->sent))
 		resend_stale(w);
+	if (!dlist_is_empty(&w->parked))
+		refresh_parked(w);
+	lock_before(w);
 	if (dlist_is_empty(&w->queued) && dlist_is_empty(&w->remote))
 		return;
 	if (w->now_us < w->retry_us)
@@ -539,6 +735,7 @@ propose_run(Worker *w)
 		{
 			judge_remote(w);
 			judge_own(w);
+			lock_grant_parked(w);
 		}
 		return;
 	}

@@ -50,13 +50,27 @@ publish_commits(Worker *w)
 		while (p != NULL && p->index < i)
 		{
 			/* published by a former start of this worker, with its owner */
+			if (p->own != NULL)
+				lock_own_decided(w, p, p->index);
+			else if (p->withdrawn)
+				lock_orphan(w, p, p->index);
 			pending_free(w, p);
 			p = dlist_is_empty(&w->appended) ? NULL :
 				dlist_head_element(Pending, link, &w->appended);
 		}
 		if (p != NULL && p->index == i)
 		{
-			given = node_give_turn(p->procno, p->token, i, p->stamp);
+			if (p->own != NULL)
+				lock_own_decided(w, p, i);
+			else
+			{
+				bool		there = false;
+
+				if (p->procno >= 0)
+					given = node_give_turn(p->procno, p->token, i, p->stamp, p->lock_token, &there);
+				if (!there)
+					lock_orphan(w, p, i);
+			}
 			pending_free(w, p);
 		}
 		if (!given)
