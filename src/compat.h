@@ -89,8 +89,10 @@ compat_create_wait_event_set(int nevents)
 /* 16: object ownership by class (afbfc02983) */
 #if PG_VERSION_NUM >= 160000
 #define compat_owns_relation(relid, role) object_ownercheck(RelationRelationId, relid, role)
+#define compat_owns_schema(schema, role) object_ownercheck(NamespaceRelationId, schema, role)
 #else
 #define compat_owns_relation(relid, role) pg_class_ownercheck(relid, role)
+#define compat_owns_schema(schema, role) pg_namespace_ownercheck(schema, role)
 #endif
 
 /*

@@ -43,8 +43,11 @@
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/ddl_internal.h"
+#include "replication/designate.h"
 #include "replication/gate.h"
 #include "replication/keys_internal.h"
+#include "replication/schema.h"
 #include "replication/session.h"
 #include "replication/tables.h"
 #include "replication/writeset_build.h"
@@ -82,8 +85,8 @@ ddl_put_statement(const char *text)
 
 /* ---------- refusals ---------- */
 
-static void
-refuse(const char *message, const char *hint)
+void
+ddl_refuse(const char *message, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -95,7 +98,7 @@ static void
 refuse_concurrently(bool concurrent)
 {
 	if (concurrent)
-		refuse("CONCURRENTLY is not supported on replicated tables",
+		ddl_refuse("CONCURRENTLY is not supported on replicated tables",
 			   "Use the statement without CONCURRENTLY.");
 }
 
@@ -103,95 +106,11 @@ static void
 refuse_own_trigger(const char *name)
 {
 	if (name && strncmp(name, "!pg_quorum_", 11) == 0)
-		refuse(psprintf("trigger \"%s\" belongs to pg_quorum", name),
+		ddl_refuse(psprintf("trigger \"%s\" belongs to pg_quorum", name),
 			   "Use quorum.remove_table to make the table an ordinary one.");
 }
 
-/* ---------- which replicated tables a statement names ---------- */
-
-typedef struct Search
-{
-	DdlPlan    *plan;
-	int			others;			/* relations that are not replicated */
-	int			permanent;		/* of any kind, not temporary */
-	int			temporary;
-} Search;
-
-/* The table that an index, a sequence or a table itself belongs to. */
-static Oid
-table_of(Oid relid)
-{
-	Oid			owner = InvalidOid;
-	int32		column;
-
-	switch (get_rel_relkind(relid))
-	{
-		case RELKIND_INDEX:
-		case RELKIND_PARTITIONED_INDEX:
-			return IndexGetRelation(relid, true);
-		case RELKIND_SEQUENCE:
-			if (!sequenceIsOwned(relid, DEPENDENCY_AUTO, &owner, &column))
-				(void) sequenceIsOwned(relid, DEPENDENCY_INTERNAL, &owner, &column);
-			return owner;
-		default:
-			return relid;
-	}
-}
-
-static void
-look_at(Search *search, Oid relid)
-{
-	Oid			table;
-	uint32		table_id;
-
-	if (!OidIsValid(relid))
-		return;
-	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
-		search->temporary++;
-	else
-		search->permanent++;
-	table = table_of(relid);
-	table_id = OidIsValid(table) ? tables_id_of_oid(table) : 0;
-	if (table_id == 0)
-	{
-		search->others++;
-		return;
-	}
-	search->plan->relids = lappend_oid(search->plan->relids, table);
-	search->plan->table_ids = lappend_int(search->plan->table_ids, (int) table_id);
-}
-
-static void
-look_at_name(Search *search, const RangeVar *name)
-{
-	if (name)
-		look_at(search, RangeVarGetRelid(name, NoLock, true));
-}
-
-static void
-look_at_names(Search *search, List *names)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-		if (IsA(lfirst(lc), RangeVar))
-			look_at_name(search, lfirst_node(RangeVar, lc));
-}
-
-/* A qualified name as a list of strings, less its last `drop` parts. */
-static void
-look_at_list(Search *search, Node *object, int drop)
-{
-	List	   *names;
-
-	if (object == NULL || !IsA(object, List))
-		return;
-	names = list_copy((List *) object);
-	if (list_length(names) <= drop)
-		return;
-	names = list_truncate(names, list_length(names) - drop);
-	look_at_name(search, makeRangeVarFromNameList(names));
-}
+/* ---------- what is known not to work ---------- */
 
 static void
 check_foreign_key(const Constraint *constraint)
@@ -202,7 +121,7 @@ check_foreign_key(const Constraint *constraint)
 		return;
 	target = RangeVarGetRelid(constraint->pktable, NoLock, true);
 	if (OidIsValid(target) && tables_id_of_oid(target) == 0)
-		refuse(psprintf("a replicated table cannot refer to table \"%s\", which is not replicated",
+		ddl_refuse(psprintf("a replicated table cannot refer to table \"%s\", which is not replicated",
 						get_rel_name(target)),
 			   "Add that table with quorum.add_table first.");
 }
@@ -215,6 +134,18 @@ check_constraints(List *constraints)
 	foreach(lc, constraints)
 		if (IsA(lfirst(lc), Constraint))
 			check_foreign_key(lfirst_node(Constraint, lc));
+}
+
+static void
+check_columns(List *elements)
+{
+	ListCell   *lc;
+
+	foreach(lc, elements)
+		if (IsA(lfirst(lc), ColumnDef))
+			check_constraints(lfirst_node(ColumnDef, lc)->constraints);
+		else
+			check_constraints(list_make1(lfirst(lc)));
 }
 
 /* With a fresh snapshot: the statement may have written all rows anew. */
@@ -241,42 +172,62 @@ check_attached(const PartitionCmd *command)
 	Oid			partition = RangeVarGetRelid(command->name, NoLock, true);
 
 	if (OidIsValid(partition) && tables_id_of_oid(partition) == 0 && has_rows(partition))
-		refuse(psprintf("table \"%s\" has rows and cannot become a partition of a replicated table",
+		ddl_refuse(psprintf("table \"%s\" has rows and cannot become a partition of a replicated table",
 						get_rel_name(partition)),
 			   "Attach an empty table, then insert the rows.");
 }
 
-/* Sub-commands of ALTER TABLE on a replicated table. */
+static void
+refuse_bound(void)
+{
+	ddl_refuse("bound of a partition is computed when the statement runs, and could be another one on each server",
+			   "Write the value itself.");
+}
+
+static void
+check_type(Oid relid, const AlterTableCmd *command)
+{
+	Node	   *using = ((ColumnDef *) command->def)->raw_default;
+
+	if (using != NULL && OidIsValid(relid) && ddl_using_differs(relid, using) && has_rows(relid))
+		ddl_refuse(psprintf("USING of column \"%s\" would give the rows different values on each server",
+							command->name),
+				   "Add another column, UPDATE the rows, then drop the old column.");
+}
+
+/* Sub-commands of ALTER TABLE that travels; on a replicated table, or another. */
 static void
 check_alter(const AlterTableStmt *stmt, bool replicated)
 {
+	Oid			relid = RangeVarGetRelid(stmt->relation, NoLock, true);
 	ListCell   *lc;
 
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, lc);
 
+		if (command->subtype == AT_DetachPartition && IsA(command->def, PartitionCmd))
+			refuse_concurrently(((PartitionCmd *) command->def)->concurrent);
+		if (!replicated)
+			continue;
 		switch (command->subtype)
 		{
 			case AT_EnableTrig:
 			case AT_EnableAlwaysTrig:
 			case AT_EnableReplicaTrig:
 			case AT_DisableTrig:
-				if (replicated)
-					refuse_own_trigger(command->name);
+				refuse_own_trigger(command->name);
 				break;
 			case AT_EnableTrigAll:
 			case AT_EnableTrigUser:
 			case AT_DisableTrigAll:
 			case AT_DisableTrigUser:
-				if (!replicated)
-					break;
-				refuse("all triggers of a replicated table cannot be enabled or disabled at once",
-					   "That includes those of pg_quorum. Name the triggers.");
+				ddl_refuse("all triggers of a replicated table cannot be enabled or disabled at once",
+						   "That includes those of pg_quorum. Name the triggers.");
 				break;
 			case AT_SetUnLogged:
-				refuse("a replicated table cannot become unlogged",
-					   "Use quorum.remove_table first.");
+				ddl_refuse("a replicated table cannot become unlogged",
+						   "Use quorum.remove_table first.");
 				break;
 			case AT_AddConstraint:
 				check_constraints(list_make1(command->def));
@@ -284,162 +235,26 @@ check_alter(const AlterTableStmt *stmt, bool replicated)
 			case AT_AddColumn:
 				check_constraints(((ColumnDef *) command->def)->constraints);
 				break;
+			case AT_AlterColumnType:
+				check_type(relid, command);
+				break;
 			case AT_AttachPartition:
-				if (IsA(command->def, PartitionCmd))
-					check_attached((PartitionCmd *) command->def);
-				break;
-			case AT_DetachPartition:
-				if (IsA(command->def, PartitionCmd))
-					refuse_concurrently(((PartitionCmd *) command->def)->concurrent);
-				break;
-			default:
-				break;
-		}
-	}
-}
-
-static void
-search_drop(Search *search, const DropStmt *stmt)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->objects)
-	{
-		Node	   *object = lfirst(lc);
-
-		switch (stmt->removeType)
-		{
-			case OBJECT_TABLE:
-			case OBJECT_INDEX:
-			case OBJECT_SEQUENCE:
-			case OBJECT_VIEW:
-			case OBJECT_MATVIEW:
-			case OBJECT_FOREIGN_TABLE:
-				look_at_list(search, object, 0);
-				break;
-			case OBJECT_TRIGGER:
-			case OBJECT_RULE:
-			case OBJECT_POLICY:
-				look_at_list(search, object, 1);
+				if (!IsA(command->def, PartitionCmd))
+					break;
+				check_attached((PartitionCmd *) command->def);
+				if (((PartitionCmd *) command->def)->bound &&
+					ddl_bound_differs(((PartitionCmd *) command->def)->bound))
+					refuse_bound();
 				break;
 			default:
 				break;
 		}
-	}
-}
-
-static void
-search_comment(Search *search, const CommentStmt *stmt)
-{
-	switch (stmt->objtype)
-	{
-		case OBJECT_TABLE:
-		case OBJECT_INDEX:
-		case OBJECT_SEQUENCE:
-			look_at_list(search, stmt->object, 0);
-			break;
-		case OBJECT_COLUMN:
-		case OBJECT_TABCONSTRAINT:
-		case OBJECT_TRIGGER:
-		case OBJECT_RULE:
-		case OBJECT_POLICY:
-			look_at_list(search, stmt->object, 1);
-			break;
-		default:
-			break;
-	}
-}
-
-/* Only a partition of a replicated table makes a new table one. */
-static void
-search_create(Search *search, const CreateStmt *stmt)
-{
-	if (stmt->relation->relpersistence == RELPERSISTENCE_TEMP)
-		search->temporary++;
-	else
-		search->permanent++;
-	if (stmt->partbound)
-		look_at_names(search, stmt->inhRelations);
-}
-
-static void
-note_new(Search *search, const RangeVar *name)
-{
-	if (name && (name->relpersistence == RELPERSISTENCE_TEMP ||
-				 (name->schemaname && strcmp(name->schemaname, "pg_temp") == 0)))
-		search->temporary++;
-	else
-		search->permanent++;
-}
-
-static void
-search_statement(Search *search, Node *stmt)
-{
-	switch (nodeTag(stmt))
-	{
-		case T_AlterTableStmt:
-			if (((AlterTableStmt *) stmt)->objtype != OBJECT_TYPE)
-				look_at_name(search, ((AlterTableStmt *) stmt)->relation);
-			break;
-		case T_RenameStmt:
-			if (((RenameStmt *) stmt)->renameType != OBJECT_TYPE &&
-				((RenameStmt *) stmt)->renameType != OBJECT_ATTRIBUTE)
-				look_at_name(search, ((RenameStmt *) stmt)->relation);
-			break;
-		case T_AlterObjectSchemaStmt:
-			look_at_name(search, ((AlterObjectSchemaStmt *) stmt)->relation);
-			break;
-		case T_IndexStmt:
-			look_at_name(search, ((IndexStmt *) stmt)->relation);
-			break;
-		case T_DropStmt:
-			search_drop(search, (DropStmt *) stmt);
-			break;
-		case T_CommentStmt:
-			search_comment(search, (CommentStmt *) stmt);
-			break;
-		case T_GrantStmt:
-			if (((GrantStmt *) stmt)->targtype == ACL_TARGET_OBJECT)
-				look_at_names(search, ((GrantStmt *) stmt)->objects);
-			break;
-		case T_CreateTrigStmt:
-			look_at_name(search, ((CreateTrigStmt *) stmt)->relation);
-			break;
-		case T_CreatePolicyStmt:
-			look_at_name(search, ((CreatePolicyStmt *) stmt)->table);
-			break;
-		case T_AlterPolicyStmt:
-			look_at_name(search, ((AlterPolicyStmt *) stmt)->table);
-			break;
-		case T_RuleStmt:
-			look_at_name(search, ((RuleStmt *) stmt)->relation);
-			break;
-		case T_CreateStatsStmt:
-			look_at_names(search, ((CreateStatsStmt *) stmt)->relations);
-			break;
-		case T_AlterSeqStmt:
-			look_at_name(search, ((AlterSeqStmt *) stmt)->sequence);
-			break;
-		case T_CreateStmt:
-			search_create(search, (CreateStmt *) stmt);
-			break;
-		case T_CreateTableAsStmt:
-			note_new(search, ((CreateTableAsStmt *) stmt)->into->rel);
-			break;
-		case T_ViewStmt:
-			note_new(search, ((ViewStmt *) stmt)->view);
-			break;
-		case T_CreateSeqStmt:
-			note_new(search, ((CreateSeqStmt *) stmt)->sequence);
-			break;
-		default:
-			break;
 	}
 }
 
 /* What of a statement on replicated tables is known not to work. */
 static void
-check_statement(Node *stmt, const Search *search)
+check_statement(Node *stmt, const DdlSearch *search)
 {
 	switch (nodeTag(stmt))
 	{
@@ -459,6 +274,16 @@ check_statement(Node *stmt, const Search *search)
 					refuse_own_trigger(strVal(llast(lfirst(lc))));
 			}
 			break;
+		case T_CreateStmt:
+			if (search->plan->replicated)
+			{
+				check_constraints(((CreateStmt *) stmt)->constraints);
+				check_columns(((CreateStmt *) stmt)->tableElts);
+			}
+			if (((CreateStmt *) stmt)->partbound &&
+				ddl_bound_differs(((CreateStmt *) stmt)->partbound))
+				refuse_bound();
+			break;
 		case T_RenameStmt:
 			if (((RenameStmt *) stmt)->renameType == OBJECT_TRIGGER)
 				refuse_own_trigger(((RenameStmt *) stmt)->subname);
@@ -467,7 +292,7 @@ check_statement(Node *stmt, const Search *search)
 			break;
 	}
 	if (search->others > 0 && search->plan->relids != NIL)
-		refuse("a schema statement cannot name replicated tables and others together",
+		ddl_refuse("a schema statement cannot name replicated tables and others together",
 			   "Use one statement for the replicated tables and another for the rest.");
 }
 
@@ -525,11 +350,96 @@ refuse_own_extension(const DropStmt *stmt)
 			ddlguard_refuse_extension();
 }
 
+/* CREATE TABLE AS and SELECT INTO; what a view holds is each server's own. */
+static bool
+is_computed_table(Node *stmt)
+{
+	return IsA(stmt, CreateTableAsStmt) && ((CreateTableAsStmt *) stmt)->objtype == OBJECT_TABLE;
+}
+
+static Oid
+moved_table(const AlterObjectSchemaStmt *stmt)
+{
+	return RangeVarGetRelid(stmt->relation, NoLock, true);
+}
+
+/* An ordinary table becomes one of a replicated schema. */
+static bool
+moves_into_schema(Node *stmt)
+{
+	const AlterObjectSchemaStmt *move = (AlterObjectSchemaStmt *) stmt;
+	Oid			relid;
+	Oid			schema;
+
+	if (!IsA(stmt, AlterObjectSchemaStmt) || move->objectType != OBJECT_TABLE || !node_is_member())
+		return false;
+	relid = moved_table(move);
+	schema = get_namespace_oid(move->newschema, true);
+	return OidIsValid(relid) && OidIsValid(schema) && tables_id_of_oid(relid) == 0 &&
+		get_rel_persistence(relid) == RELPERSISTENCE_PERMANENT && schema_is_replicated(schema);
+}
+
+void
+ddl_warn_of_edge(const char *target)
+{
+	ereport(WARNING,
+			(errmsg("foreign key from an ordinary table to replicated table \"%s\" holds for changes made on this server only",
+					target),
+			 errdetail("Rows that other servers delete or change are not checked against the ordinary table, and nothing cascades to it."),
+			 errhint("Add the ordinary table to the cluster with quorum.add_table.")));
+}
+
+static void
+warn_of_keys(List *constraints)
+{
+	ListCell   *lc;
+
+	foreach(lc, constraints)
+	{
+		Constraint *constraint = (Constraint *) lfirst(lc);
+		Oid			target;
+
+		if (!IsA(constraint, Constraint) || constraint->contype != CONSTR_FOREIGN ||
+			constraint->pktable == NULL)
+			continue;
+		target = RangeVarGetRelid(constraint->pktable, NoLock, true);
+		if (OidIsValid(target) && tables_id_of_oid(target) != 0)
+			ddl_warn_of_edge(get_rel_name(target));
+	}
+}
+
+/* An ordinary table is tied to a replicated one. */
+static void
+warn_of_edge(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (IsA(stmt, CreateStmt))
+	{
+		warn_of_keys(((CreateStmt *) stmt)->constraints);
+		foreach(lc, ((CreateStmt *) stmt)->tableElts)
+			if (IsA(lfirst(lc), ColumnDef))
+				warn_of_keys(lfirst_node(ColumnDef, lc)->constraints);
+			else
+				warn_of_keys(list_make1(lfirst(lc)));
+	}
+	else if (IsA(stmt, AlterTableStmt))
+		foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+		{
+			AlterTableCmd *command = lfirst_node(AlterTableCmd, lc);
+
+			if (command->subtype == AT_AddConstraint)
+				warn_of_keys(list_make1(command->def));
+			else if (command->subtype == AT_AddColumn)
+				warn_of_keys(((ColumnDef *) command->def)->constraints);
+		}
+}
+
 void
 ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 {
 	Node	   *stmt = pstmt->utilityStmt;
-	Search		search = {plan, 0, 0, 0};
+	DdlSearch	search = {plan, 0, 0, 0};
 
 	memset(plan, 0, sizeof(*plan));
 	if (IsA(stmt, DropStmt))
@@ -542,39 +452,67 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 	if (GetCommandLogLevel(stmt) != LOGSTMT_DDL)
 		return;
 	plan->tag = GetCommandTagName(CreateCommandTag(stmt));
-	search_statement(&search, stmt);
+	ddl_search(&search, stmt);
 	if (search.temporary > 0 && search.permanent == 0)
 		return;
 
-	if (plan->relids == NIL)
+	if (!plan->replicated && moves_into_schema(stmt))
+		plan->replicated = true;
+	if (!plan->replicated)
 	{
 		bool		all = ddl_forced || quorum_replicate_ddl == QUORUM_DDL_ALL;
 
+		if (is_computed_table(stmt) && node_is_member() &&
+			(all || schema_is_replicated_name(((CreateTableAsStmt *) stmt)->into->rel)))
+			ddl_refuse(psprintf("%s cannot be replicated: its rows are computed", plan->tag),
+					   "Create the table first, add it with quorum.add_table, then insert the rows.");
 		if (!all || stays_here(stmt) || !node_is_member())
 		{
 			if (ddl_forced)
-				refuse(psprintf("%s cannot be replicated", plan->tag),
-					   "Run it on each server by itself.");
+				ddl_refuse(psprintf("%s cannot be replicated", plan->tag),
+						   "Run it on each server by itself.");
 			plan->kind = DDL_LOCAL;
+			warn_of_edge(stmt);
 			mixed_local_ddl(plan->tag);
 			return;
 		}
-		if (IsA(stmt, CreateTableAsStmt))
-			refuse(psprintf("%s cannot be replicated: its rows are computed", plan->tag),
-				   "Create the table first, add it with quorum.add_table, then insert the rows.");
 	}
 	else if (quorum_replicate_ddl == QUORUM_DDL_OFF && !ddl_forced)
-		refuse(psprintf("%s on a replicated table must go through the cluster", plan->tag),
-			   "Use quorum.execute_ddl, or set quorum.replicate_ddl to \"replicated\".");
+		ddl_refuse(psprintf("%s on a replicated table must go through the cluster", plan->tag),
+				   "Use quorum.execute_ddl, or set quorum.replicate_ddl to \"replicated\".");
 
 	node_require_member();
 	check_statement(stmt, &search);
 	mixed_replicated_change();
-	gate_close(plan->relids);
+	if (moves_into_schema(stmt))
+	{
+		/* as a replicated table it is moved on all members */
+		designate_add(moved_table((AlterObjectSchemaStmt *) stmt));
+		ddl_search(&search, stmt);
+	}
+	if (!plan->light)
+		gate_close(plan->relids);
 	plan->kind = DDL_TRAVELS;
 }
 
 /* ---------- after ---------- */
+
+/* DEFAULT 'now' is a constant once it is analysed. */
+static bool
+has_moment(const AlterTableCmd *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, ((ColumnDef *) command->def)->constraints)
+	{
+		Constraint *constraint = (Constraint *) lfirst(lc);
+
+		if (IsA(constraint, Constraint) && constraint->contype == CONSTR_DEFAULT &&
+			ddl_raw_differs(constraint->raw_expr))
+			return true;
+	}
+	return false;
+}
 
 /*
  * Existing rows got the new column's default here; elsewhere they would get
@@ -604,7 +542,7 @@ check_new_columns(const AlterTableStmt *stmt, Oid relid)
 			continue;
 		expression = build_column_default(rel, attnum);
 		bad = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attidentity != '\0' ||
-			(expression && contain_mutable_functions(expression));
+			has_moment(command) || (expression && ddl_expr_differs(expression));
 		if (bad && has_rows(relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -665,10 +603,37 @@ ddl_done(PlannedStmt *pstmt, const char *query, DdlPlan *plan)
 		if (IsA(pstmt->utilityStmt, AlterTableStmt))
 			check_new_columns((AlterTableStmt *) pstmt->utilityStmt, lfirst_oid(relid));
 		check_still_usable(lfirst_oid(relid));
-		keys_add_table_id((uint32) lfirst_int(id), lfirst_oid(relid));
+		if (plan->light)
+		{
+			keys_add_table_light((uint32) lfirst_int(id), lfirst_oid(relid));
+			gate_forgo((uint32) lfirst_int(id));
+		}
+		else
+			keys_add_table_id((uint32) lfirst_int(id), lfirst_oid(relid));
 	}
 	ddl_put_statement(statement_text(pstmt, query));
 	ddlguard_forget_dropped_tables();
+	ddl_note_catalog(pstmt->utilityStmt);
+	if (plan->adds)
+	{
+		Oid			made = RangeVarGetRelid(castNode(CreateStmt, pstmt->utilityStmt)->relation, NoLock, true);
+
+		/* IF NOT EXISTS may have made none */
+		if (OidIsValid(made) && tables_id_of_oid(made) == 0)
+			designate_add(made);
+	}
+}
+
+void
+ddl_note_catalog(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_SCHEMA)
+		schema_renamed(((RenameStmt *) stmt)->subname, ((RenameStmt *) stmt)->newname);
+	else if (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->removeType == OBJECT_SCHEMA)
+		foreach(lc, ((DropStmt *) stmt)->objects)
+			schema_dropped(strVal(lfirst(lc)));
 }
 
 /* ---------- execute_ddl ---------- */

@@ -31,10 +31,16 @@ typedef struct DdlPlan
 	const char *tag;			/* the command's name, for messages */
 	List	   *relids;			/* replicated tables it names, locked */
 	List	   *table_ids;		/* their numbers, in the same order */
+	bool		replicated;		/* is about replicated tables or schemas */
+	bool		light;			/* leaves rows and their writers alone */
+	bool		adds;			/* makes a table that becomes a replicated one */
 } DdlPlan;
 
 /* Before it runs: refuses what cannot be replicated. */
 extern void ddl_examine(PlannedStmt *pstmt, DdlPlan *plan);
+
+/* After it ran, here and on the others: what our own catalog says. */
+extern void ddl_note_catalog(Node *stmt);
 
 /* After it ran: the record and its keys. */
 extern void ddl_done(PlannedStmt *pstmt, const char *query, DdlPlan *plan);

@@ -36,6 +36,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -45,7 +46,7 @@
 #include "compat.h"
 #include "node/node.h"
 #include "replication/capture.h"
-#include "replication/ddl.h"
+#include "replication/ddl_internal.h"
 #include "replication/designate.h"
 #include "replication/gate.h"
 #include "replication/inquiry.h"
@@ -437,6 +438,26 @@ check_others(Relation rel, const char *definition)
 		check_answer(rel, lfirst(lc), definition);
 }
 
+/* The edge of what is replicated: told once the table is in. */
+static void
+warn_of_references(Relation rel)
+{
+	OwnSql		saved;
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(RelationGetRelid(rel))};
+	bool		found;
+
+	ownsql_begin(&saved);
+	ownsql_run("SELECT 1 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid "
+			   "WHERE c.contype = 'f' AND c.confrelid = $1 AND c.conrelid <> $1 AND NOT r.relispartition "
+			   "AND NOT EXISTS (SELECT FROM quorum.replicated_table t WHERE t.relid = c.conrelid) LIMIT 1",
+			   1, types, values, NULL, SPI_OK_SELECT);
+	found = SPI_processed > 0;
+	ownsql_end(&saved);
+	if (found)
+		ddl_warn_of_edge(RelationGetRelationName(rel));
+}
+
 /* ---------- here ---------- */
 
 /*
@@ -447,13 +468,26 @@ quorum_add_table(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
 	Relation	rel;
+
+	check_here();
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	check_permission(relid);
+	designate_add(relid);
+	rel = relation_open(relid, NoLock);
+	warn_of_references(rel);
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
+}
+
+void
+designate_add(Oid relid)
+{
+	Relation	rel;
 	uint32		table_id;
 	char	   *definition;
 	StringInfoData statement;
 
-	check_here();
 	rel = relation_open(relid, ShareRowExclusiveLock);
-	check_permission(relid);
 	check_kind(rel);
 	check_identity(rel);
 	check_foreign_keys(rel);
@@ -476,7 +510,6 @@ quorum_add_table(PG_FUNCTION_ARGS)
 	ddl_put_statement(statement.data);
 	capture_existing_rows(rel);
 	relation_close(rel, NoLock);
-	PG_RETURN_VOID();
 }
 
 /*

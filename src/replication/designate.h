@@ -12,6 +12,12 @@
 
 #include "utils/rel.h"
 
+/*
+ * What quorum.add_table does, whoever calls: for tables of a replicated schema,
+ * whose owner need not be allowed to change which tables are replicated.
+ */
+extern void designate_add(Oid relid);
+
 /* The row of quorum.replicated_table loses its relation: dropped or removed. */
 extern void designate_clear(uint32 table_id);
 

@@ -61,7 +61,7 @@ int			quorum_ddl_gate_timeout_ms = 60000;
 
 GateShared *gate_shared = NULL;
 
-/* of the current transaction, in TopTransactionContext */
+/* of the current transaction, in TopTransactionContext; or it goes without */
 static List *closed_ids = NIL;
 
 Size
@@ -382,6 +382,15 @@ try_to_close(const List *ids, RaftToken token, int64 deadline_us)
 	report_verdict(&answer);
 	wait_applied(answer.index, deadline_us);
 	return true;
+}
+
+void
+gate_forgo(uint32 table_id)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	closed_ids = list_append_unique_int(closed_ids, (int) table_id);
+	MemoryContextSwitchTo(old);
 }
 
 void

@@ -31,6 +31,9 @@ extern void gate_shmem_init(void);
  */
 extern void gate_close(List *relids);
 
+/* This transaction has keys of the table that a gate of its own would refuse. */
+extern void gate_forgo(uint32 table_id);
+
 /* The transaction is over; committed with an entry in the log, or otherwise. */
 extern void gate_transaction_end(bool in_log);
 

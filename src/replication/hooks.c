@@ -209,6 +209,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		}
 		PG_END_TRY();
 		ddlguard_forget_dropped_tables();
+		ddl_note_catalog(stmt);
 		return;
 	}
 

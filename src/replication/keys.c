@@ -361,3 +361,13 @@ keys_add_table_id(uint32 table_id, Oid relid)
 	writeset_add_key(keys_seed(table_id, 'T'), true, node_base_index(),
 					 writeset_origin(relid, InvalidOid, KEY_TABLE));
 }
+
+void
+keys_add_table_light(uint32 table_id, Oid relid)
+{
+	uint64		base = node_base_index();
+	uint32		of = writeset_origin(relid, InvalidOid, KEY_TABLE);
+
+	writeset_add_key(keys_seed(table_id, 'T'), false, base, of);
+	writeset_add_key(keys_seed(table_id, 'L'), true, base, of);
+}

@@ -129,6 +129,9 @@ extern void keys_add_catalog(void);
 /* Exclusive table key by number, for what is being added or dropped. */
 extern void keys_add_table_id(uint32 table_id, Oid relid);
 
+/* Of a statement that leaves rows alone: others of its kind stay out, writers do not. */
+extern void keys_add_table_light(uint32 table_id, Oid relid);
+
 extern void keys_install(void);
 
 #endif							/* PGQ_KEYS_H */
