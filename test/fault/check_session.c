@@ -210,6 +210,13 @@ typedef struct Acked
 	int			txn;			/* whose */
 } Acked;
 
+/* Acknowledged appends of each key, by time. */
+typedef struct AckedLists
+{
+	Acked	  **acked;
+	int		   *count;
+} AckedLists;
+
 static int
 by_end(const void *a, const void *b)
 {
@@ -219,71 +226,105 @@ by_end(const void *a, const void *b)
 	return x->end_us < y->end_us ? -1 : x->end_us > y->end_us;
 }
 
+static AckedLists
+acked_lists(const Lists *lists, bool applied_all)
+{
+	const Txn  *txns = lists->history->txns;
+	AckedLists	l;
+
+	l.acked = memory(lists->nkeys, sizeof(Acked *));
+	l.count = memory(lists->nkeys, sizeof(int));
+	for (int i = 0; i < lists->nkeys; i++)
+	{
+		const Key  *key = &lists->keys[i];
+		Acked	   *acked = memory(key->nelements, sizeof(Acked));
+		int			n = 0;
+
+		for (int k = 0; k < key->nelements; k++)
+		{
+			const Element *e = &key->elements[k];
+
+			if (txns[e->txn].outcome == OUT_OK && (!applied_all || txns[e->txn].applied_all))
+				acked[n++] = (Acked)
+			{
+				txns[e->txn].end_us, e->place < 0 ? UNREAD : e->place + 1, e->txn
+			};
+		}
+		qsort(acked, n, sizeof(Acked), by_end);
+		for (int k = 1; k < n; k++)
+			if (acked[k].place < acked[k - 1].place)
+				acked[k].place = acked[k - 1].place, acked[k].txn = acked[k - 1].txn;
+		l.acked[i] = acked;
+		l.count[i] = n;
+	}
+	return l;
+}
+
+/* Whose append, acknowledged before limit, the read misses, or -1. */
+static int
+missed(const AckedLists *l, int key, int64_t limit, int seen, int reader)
+{
+	int			low = 0;
+	int			high = l->count[key];
+
+	while (low < high)
+	{
+		int			mid = (low + high) / 2;
+
+		if (l->acked[key][mid].end_us < limit)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	/* its own elements are not counted in seen */
+	if (low == 0 || l->acked[key][low - 1].place <= seen || l->acked[key][low - 1].txn == reader)
+		return -1;
+	return l->acked[key][low - 1].txn;
+}
+
+static void
+report_missed(const Txn *by, const Txn *t, const Op *op, const char *name)
+{
+	anomaly(name, "key %lld: a read misses what was acknowledged %lld us before it began",
+			(long long) op->key, (long long) (t->begin_us - by->end_us));
+	anomaly_line(by, "acknowledged");
+	anomaly_line(t, "read");
+}
+
 /*
  * A bounded read contains all that was acknowledged more than the bound before
- * it began; a strong one all that was acknowledged before.
+ * it began; a strong one all that was acknowledged before; any read what was
+ * acknowledged as applied everywhere.
  */
 void
 check_staleness(const History *h, const CheckOptions *o)
 {
 	Lists	   *lists = lists_build(h);
-	Acked	  **acked = memory(lists->nkeys, sizeof(Acked *));
-	int		   *count = memory(lists->nkeys, sizeof(int));
+	AckedLists	any = acked_lists(lists, false);
+	AckedLists	everywhere = acked_lists(lists, true);
 
-	for (int i = 0; i < lists->nkeys; i++)
-	{
-		const Key  *key = &lists->keys[i];
-
-		acked[i] = memory(key->nelements, sizeof(Acked));
-		for (int k = 0; k < key->nelements; k++)
-		{
-			const Element *e = &key->elements[k];
-
-			if (h->txns[e->txn].outcome == OUT_OK)
-				acked[i][count[i]++] = (Acked)
-			{
-				h->txns[e->txn].end_us, e->place < 0 ? UNREAD : e->place + 1, e->txn
-			};
-		}
-		qsort(acked[i], count[i], sizeof(Acked), by_end);
-		for (int k = 1; k < count[i]; k++)
-			if (acked[i][k].place < acked[i][k - 1].place)
-				acked[i][k].place = acked[i][k - 1].place,
-					acked[i][k].txn = acked[i][k - 1].txn;
-	}
 	for (int t = 0; t < h->count; t++)
 	{
-		int64_t		limit = h->txns[t].begin_us;
+		const Txn  *txn = &h->txns[t];
 
-		if (h->txns[t].level == LEVEL_BOUNDED)
-			limit -= o->staleness_us;
-		else if (h->txns[t].level < LEVEL_STRONG)
-			continue;
-		for (int k = 0; k < h->txns[t].nops; k++)
+		for (int k = 0; k < txn->nops; k++)
 		{
-			int			key = map_get(lists->keys_by_name, h->txns[t].ops[k].key, 0);
-			int			seen = h->txns[t].ops[k].kind == 'l' ? lists_seen(lists, t, k) : -1;
-			int			low = 0;
-			int			high = seen < 0 ? 0 : count[key];
+			const Op   *op = &txn->ops[k];
+			int			key = map_get(lists->keys_by_name, op->key, 0);
+			int			seen = op->kind == 'l' ? lists_seen(lists, t, k) : -1;
+			int			by;
 
-			while (low < high)
-			{
-				int			mid = (low + high) / 2;
-
-				if (acked[key][mid].end_us < limit)
-					low = mid + 1;
-				else
-					high = mid;
-			}
-			/* its own elements are not counted in seen */
-			if (low == 0 || acked[key][low - 1].place <= seen || acked[key][low - 1].txn == t)
+			if (seen < 0)
 				continue;
-			anomaly(h->txns[t].level == LEVEL_BOUNDED ? "too-stale" : "stale-strong-read",
-					"key %lld: a read misses what was acknowledged %lld us before it began",
-					(long long) h->txns[t].ops[k].key,
-					(long long) (h->txns[t].begin_us - h->txns[acked[key][low - 1].txn].end_us));
-			anomaly_line(&h->txns[acked[key][low - 1].txn], "acknowledged");
-			anomaly_line(&h->txns[t], "read");
+			by = missed(&everywhere, key, txn->begin_us, seen, t);
+			if (by >= 0)
+				report_missed(&h->txns[by], txn, op, "not-applied-everywhere");
+			by = txn->level >= LEVEL_STRONG ? missed(&any, key, txn->begin_us, seen, t) :
+				txn->level == LEVEL_BOUNDED ?
+				missed(&any, key, txn->begin_us - o->staleness_us, seen, t) : -1;
+			if (by >= 0)
+				report_missed(&h->txns[by], txn, op, txn->level == LEVEL_BOUNDED ? "too-stale" :
+							  "stale-strong-read");
 		}
 	}
 }

@@ -2,7 +2,7 @@
  *
  * client.c
  *		client -w WORKLOAD -o HISTORY [-c CLIENTS] [-s SEED] [-l LEVEL,...]
- *			[-p PAUSE_US] NAME=CONNINFO...
+ *			[-p PAUSE_US] [-a] NAME=CONNINFO...
  *
  * Works until the line "stop" comes from standard input, and then says
  * "stopped"; nothing is under way any more. At the line "final" every node is
@@ -58,6 +58,7 @@ void
 begin_record(Client *c)
 {
 	c->verdict = V_OK;
+	c->warned = false;
 	c->state[0] = '\0';
 	c->begin_us = now_us();
 }
@@ -75,10 +76,10 @@ end_record(Client *c, const char *isolation, const char *ops)
 		abort();
 	/* what nobody knows of may take effect at any time from now on */
 	snprintf(end, sizeof(end), "%lld", (long long) now_us());
-	len = snprintf(line, size, "%d %d.%d %s %lld %s %s %s/%s%s\n", c->process, c->session,
+	len = snprintf(line, size, "%d %d.%d %s %lld %s %s %s/%s%s%s\n", c->process, c->session,
 				   c->connection, setup.names[c->node], (long long) c->begin_us,
 				   c->verdict == V_INFO ? "-" : end, outcomes[c->verdict], c->level, isolation,
-				   ops);
+				   c->applied_all && !c->warned && c->verdict == V_OK ? "/all" : "", ops);
 	if (write(setup.out, line, len) != len)
 	{
 		perror("client: history");
@@ -100,11 +101,11 @@ new_session(Client *c)
 	c->connection = -1;
 	c->token[0] = '\0';
 	c->level = setup.levels[random_below(c, setup.nlevels)];
+	c->applied_all = setup.applied_all && random_below(c, 3) == 0;
 	c->held = -1;
 }
 
-/* Where the next connection goes, and whether the session goes with it. */
-static void
+void
 move(Client *c)
 {
 	bool		carried = c->session >= 0 &&
@@ -186,7 +187,7 @@ static void __attribute__((noreturn))
 usage(void)
 {
 	fprintf(stderr, "usage: client -w WORKLOAD -o HISTORY [-c CLIENTS] [-s SEED] [-l LEVEL,...] "
-			"[-p PAUSE_US] NAME=CONNINFO...\n");
+			"[-p PAUSE_US] [-a] NAME=CONNINFO...\n");
 	exit(2);
 }
 
@@ -195,7 +196,7 @@ read_options(int argc, char **argv, uint64_t *seed)
 {
 	int			opt;
 
-	while ((opt = getopt(argc, argv, "w:o:c:s:l:p:")) != -1)
+	while ((opt = getopt(argc, argv, "w:o:c:s:l:p:a")) != -1)
 	{
 		if (opt == 'w')
 			setup.workload = optarg;
@@ -207,6 +208,8 @@ read_options(int argc, char **argv, uint64_t *seed)
 			*seed = strtoull(optarg, NULL, 10);
 		else if (opt == 'p')
 			setup.pause_us = atoi(optarg);
+		else if (opt == 'a')
+			setup.applied_all = true;
 		else if (opt == 'l')
 		{
 			for (char *level; (level = strsep(&optarg, ",")) && setup.nlevels < MAX_LEVELS;)

@@ -36,6 +36,7 @@ typedef struct Setup
 	const char *levels[MAX_LEVELS]; /* of a history: eventual, bounded, ... */
 	int			clients;
 	int			pause_us;		/* longest one between two transactions */
+	bool		applied_all;	/* some sessions write with it */
 	int			accounts;		/* of the bank */
 	int			locks;
 	int			out;
@@ -62,6 +63,8 @@ typedef struct Client
 	int			connection;
 	const char *level;
 	char		token[512];		/* quorum.causal_token; "" */
+	bool		applied_all;	/* so writes this session */
+	bool		warned;			/* since the transaction began */
 	int64_t		begin_us;		/* of the transaction under way */
 	Verdict		verdict;
 	char		state[6];		/* SQLSTATE of what went wrong */
@@ -76,6 +79,9 @@ extern uint64_t next_random(Client *c);
 extern int	random_below(Client *c, int below);
 
 /* ---------- recording (client.c) ---------- */
+
+/* The next connection: of this session, elsewhere, or of a new one. */
+extern void move(Client *c);
 
 /* A transaction begins now. */
 extern void begin_record(Client *c);
@@ -99,6 +105,12 @@ extern PGresult *run(Client *c, bool commits, const char *format, ...)
 /* The same when there is nothing to look at. */
 extern bool run_ok(Client *c, bool commits, const char *format, ...)
 			__attribute__((format(printf, 3, 4)));
+
+/*
+ * The transaction's COMMIT was not answered (V_INFO): asks the nodes, one after
+ * another, what came of it, and corrects c->verdict where one knows.
+ */
+extern void resolve(Client *c, const char *transaction_token);
 
 /* Reports of each SQLSTATE how often it came. */
 extern void print_states(void);

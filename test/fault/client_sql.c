@@ -18,6 +18,8 @@
 #define PATIENCE_US		20000000	/* beyond the server's own time-outs */
 #define RETRY_US		20000
 #define MAX_STATES		64
+#define RESOLVE_TRIES	60
+#define RESOLVE_US		100000
 
 /*
  * The server gives up first, so that its own bounds are tried, too. Settings
@@ -26,7 +28,8 @@
 #define SESSION_SETTINGS \
 	"SELECT set_config(s.name, v.value, false) FROM pg_settings s JOIN (VALUES " \
 	"('statement_timeout', '12s'), ('lock_timeout', '6s'), ('quorum.commit_timeout', '6s'), " \
-	"('quorum.read_timeout', '4s'), ('quorum.max_staleness', '1s')) v(name, value) USING (name)"
+	"('quorum.read_timeout', '4s'), ('quorum.max_staleness', '1s'), " \
+	"('quorum.applied_timeout', '1s')) v(name, value) USING (name)"
 
 static pthread_mutex_t states_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct
@@ -113,10 +116,12 @@ setting_of(const char *level)
 }
 
 static void
-ignore_notice(void *arg, const char *message)
+on_notice(void *arg, const PGresult *res)
 {
-	(void) arg;
-	(void) message;
+	Client	   *c = arg;
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	c->warned |= severity && strcmp(severity, "WARNING") == 0;
 }
 
 bool
@@ -136,10 +141,12 @@ connected(Client *c)
 	good = try_connect(c);
 	if (good)
 	{
-		PQsetNoticeProcessor(c->conn, ignore_notice, NULL);
+		PQsetNoticeReceiver(c->conn, on_notice, c);
 		good = run_ok(c, false, SESSION_SETTINGS) &&
 			(setup.nlevels == 1 && strcmp(setup.levels[0], "eventual") == 0 ? true :
 			 run_ok(c, false, "SET quorum.read_consistency = '%s'", setting_of(c->level))) &&
+			(!c->applied_all ||
+			 run_ok(c, false, "SET quorum.write_consistency = 'applied_all'")) &&
 			(c->token[0] == '\0' ||
 			 run_ok(c, false, "SET quorum.causal_token = '%s'", c->token));
 	}
@@ -249,4 +256,31 @@ run_ok(Client *c, bool commits, const char *format,...)
 	res = run(c, commits, "%s", sql);
 	PQclear(res);
 	return res != NULL;
+}
+
+void
+resolve(Client *c, const char *transaction_token)
+{
+	Client		other = *c;
+
+	other.conn = NULL;
+	for (int i = 0; i < RESOLVE_TRIES && c->verdict == V_INFO && *transaction_token; i++)
+	{
+		PGresult   *res;
+
+		other.node = (c->node + i) % setup.nnodes;
+		if (!connected(&other))
+			continue;
+		res = run(&other, false, "SELECT quorum.outcome('%s')", transaction_token);
+		if (res && strcmp(PQgetvalue(res, 0, 0), "committed") == 0)
+			c->verdict = V_OK;
+		else if (res && strcmp(PQgetvalue(res, 0, 0), "aborted") == 0)
+			c->verdict = V_FAIL;
+		PQclear(res);
+		disconnect(&other);
+		if (c->verdict == V_INFO)
+			usleep(RESOLVE_US);
+	}
+	/* what the answer said about the application is lost with it */
+	c->warned = true;
 }

@@ -175,6 +175,61 @@ list_locked(Client *c, char *ops)
 	end_record(c, missing ? "rc" : "rr", ops);
 }
 
+static bool
+get_token(Client *c, char *token, size_t size)
+{
+	PGresult   *res = run(c, false, "SELECT quorum.transaction_token()");
+
+	if (res && !PQgetisnull(res, 0, 0))
+		snprintf(token, size, "%s", PQgetvalue(res, 0, 0));
+	PQclear(res);
+	return res != NULL;
+}
+
+/*
+ * The same key again and again until the outcome is known: it happens once, or
+ * not at all. Told as one transaction, from the first attempt to the last.
+ */
+static void
+append_once(Client *c, char *ops)
+{
+	int			key = slot_key(random_below(c, SLOTS), LIST_LENGTH, true);
+	int			element = new_value();
+	bool		unknown = false;
+	int64_t		begin_us;
+
+	add_op(ops, " a:%d:%d", key, element);
+	begin_record(c);
+	begin_us = c->begin_us;
+	for (int attempt = 0; attempt < 100; attempt++)
+	{
+		if (attempt > 0 && !connected(c))
+		{
+			move(c);
+			continue;
+		}
+		c->verdict = V_OK;
+		(void) (run_ok(c, false, "SET quorum.idempotency_key = 'once-%lld-%d'",
+					   (long long) begin_us, element) &&
+				run_ok(c, true, "INSERT INTO fault_list VALUES (%d, ARRAY[%d]) "
+					   "ON CONFLICT (k) DO UPDATE SET v = fault_list.v || EXCLUDED.v",
+					   key, element));
+		unknown |= c->verdict == V_INFO;
+		if (c->verdict == V_OK || (c->verdict == V_FAIL && !unknown))
+			break;
+		c->verdict = V_INFO;
+		if (c->conn && PQtransactionStatus(c->conn) != PQTRANS_IDLE)
+			disconnect(c);
+		usleep(10000);
+	}
+	c->begin_us = begin_us;
+	/* a repetition did not wait for anybody's application */
+	c->warned |= unknown;
+	if (c->conn && !run_ok(c, false, "RESET quorum.idempotency_key"))
+		disconnect(c);
+	end_record(c, "rc", ops);
+}
+
 static void
 append_step(Client *c, char *ops)
 {
@@ -182,6 +237,7 @@ append_step(Client *c, char *ops)
 	int			n = random_below(c, 2) ? 1 : 2 + random_below(c, MAX_OPS - 1);
 	bool		repeatable = random_below(c, 3) > 0;
 	int			shape = random_below(c, 10);
+	char		token[80] = "";
 	bool		missing;
 	bool		good = true;
 
@@ -192,7 +248,10 @@ append_step(Client *c, char *ops)
 	}
 	if (shape == 2)
 	{
-		list_locked(c, ops);
+		if (random_below(c, 2))
+			list_locked(c, ops);
+		else
+			append_once(c, ops);
 		return;
 	}
 	for (int i = 0; i < n; i++)
@@ -210,7 +269,14 @@ append_step(Client *c, char *ops)
 		good = run_ok(c, false, repeatable ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN");
 		for (int i = 0; good && i < n; i++)
 			good = do_list_op(c, &list[i], false, ops, &missing);
+		if (good && random_below(c, 2))
+			good = get_token(c, token, sizeof(token));
 		good = good && run_ok(c, true, "COMMIT");
+		if (!good && c->verdict == V_INFO)
+		{
+			resolve(c, token);
+			good = c->verdict == V_OK;
+		}
 	}
 	if (!good)
 		list_failed(list, n, ops);

@@ -297,7 +297,16 @@ parse_txn(History *h, char *line)
 		bad("no isolation: \"%s\"", word[6]);
 	*slash = '\0';
 	t.level = name_index(level_names, word[6]);
-	t.isolation = name_index(isolation_names, slash + 1);
+	p = slash + 1;
+	slash = strchr(p, '/');
+	if (slash)
+	{
+		if (strcmp(slash, "/all") != 0)
+			bad("what is \"%s\"?", slash);
+		*slash = '\0';
+		t.applied_all = true;
+	}
+	t.isolation = name_index(isolation_names, p);
 	if (t.end_us < t.begin_us)
 		bad("it ends before it begins");
 	if (t.end_us == NEVER && t.outcome != OUT_INFO)

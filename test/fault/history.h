@@ -5,7 +5,7 @@
  *
  * A history is text. Lines that begin with # are comments, empty lines nothing.
  *
- *		process session.connection node begin end outcome level/isolation op...
+ *		process session.connection node begin end outcome level/isolation[/all] op...
  *
  *	process		one after another: its next transaction begins after the last
  *				one's end, unless that never ended
@@ -18,6 +18,8 @@
  *	level		eventual, bounded, ryw, causal, strong; final: a read after
  *				everything was healed and settled
  *	isolation	rc, rr, ser
+ *	all			acknowledged as applied by every member (applied_all), none of which
+ *				forgot it since
  *
  * Operations, in the order they were made. An element or value is written once
  * to a key in the whole history; what a read that failed would have seen is ?.
@@ -90,6 +92,7 @@ typedef struct Txn
 	Outcome		outcome;
 	Level		level;
 	Isolation	isolation;
+	bool		applied_all;
 	int			nops;
 	Op		   *ops;
 	const char *text;

@@ -357,15 +357,37 @@ sub levels
 	return $workload eq 'register' ? 'strong' : 'eventual,bounded,ryw,causal,strong';
 }
 
-# What a history comes to: counts, and the longest time without success by node.
+# Seconds between two times in which no fault was at work.
+sub calm_us
+{
+	my ($self, $from, $to) = @_;
+	my $calm = $to - $from;
+
+	for my $fault (@{ $self->{active} })
+	{
+		my ($begin, $end) = @$fault;
+		$begin = $from if $begin < $from;
+		$end = $to if $end > $to;
+		$calm -= $end - $begin if $end > $begin;
+	}
+	return $calm;
+}
+
+# What a history comes to: counts, and the longest time without success by node,
+# and without success or fault.
 sub summary
 {
 	my ($self, $file, $begin_us, $end_us) = @_;
-	my (%count, %last, %gap, %where, %nodes);
+	my (%count, %last, %gap, %calm, %nodes, @done, $open);
 
+	$self->{active} = [];
+	for my $event (@{ $self->{events} })
+	{
+		$open = $event->[0] if $event->[1] =~ /begins/;
+		push @{ $self->{active} }, [ $open, $event->[0] ] if $event->[1] =~ /undone/;
+	}
 	$count{$_} = 0 for qw(ok fail info);
 	open my $in, '<', $file or croak "$file: $!";
-	my @done;
 	while (my $line = <$in>)
 	{
 		my (undef, undef, $node, undef, $end, $outcome, $level) = split ' ', $line;
@@ -380,13 +402,16 @@ sub summary
 		for my $who ($at->[1], 'anywhere')
 		{
 			my $since = $last{$who} // $begin_us;
-			($gap{$who}, $where{$who}) = ($at->[0] - $since, $since - $begin_us)
-			  if $at->[0] - $since > ($gap{$who} // -1);
+			my $gap = $at->[0] - $since;
+			$gap{$who} = $gap if $gap > ($gap{$who} // 0);
 			$last{$who} = $at->[0];
+			next if $gap <= ($calm{$who}[0] // 0);
+			my $calm = $self->calm_us($since, $at->[0]);
+			$calm{$who} = [ $calm, $since - $begin_us ] if $calm > ($calm{$who}[0] // 0);
 		}
 	}
-	my $gaps = join ', ', map { sprintf '%s %.1f s (from %.1f s on)', $_, $gap{$_} / 1e6, $where{$_} / 1e6 }
-	  sort keys %gap;
+	my $gaps = join ', ', map { sprintf '%s %.1f s, calm %.1f s (from %.1f s on)', $_, $gap{$_} / 1e6,
+		($calm{$_}[0] // 0) / 1e6, ($calm{$_}[1] // 0) / 1e6 } sort keys %gap;
 	return "$count{ok} ok, $count{fail} failed, $count{info} unknown; longest without success: $gaps";
 }
 
@@ -410,7 +435,10 @@ sub run
 	# a later run numbers its keys anew
 	$c->node(1)->safe_psql($DB, join ';', map { "DELETE FROM $_" } grep { !/bank/ } @TABLES);
 	$c->settle;
+	# a server that is killed may show for a while what it showed before
+	my $forgets = grep { /kill|crash/ } @faults;
 	$client{pid} = open2($client{out}, $client{in}, "$self->{tools}/client", '-w', $workload, '-o', $file,
+		$forgets ? () : '-a',
 		'-c', $args{clients} // 2 * (my @n = $c->nodes), '-s', $seed,
 		'-l', $args{levels} // $self->levels($workload),
 		map { $_->name . '=' . $_->connstr($DB) } $c->nodes);
