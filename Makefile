@@ -69,7 +69,7 @@ MODULE_big = pg_quorum
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 DATA = $(wildcard pg_quorum--*--*.sql)
 DATA_built = pg_quorum--1.0.sql
-SHLIB_LINK = -luv -lcrypto
+SHLIB_LINK = -luv -lcrypto $(libpq)
 EXTRA_CLEAN = $(OBJS:.o=.d)
 
 # init comes first: the extension and a cluster of one. pg_regress brings up a
@@ -94,7 +94,7 @@ override ISOLATION_TESTDB := postgres
 
 # The server's headers are not ours to hold to -Wextra; -isystem says so. No
 # bitcode: inlining our entry points into queries gains nothing.
-PG_CPPFLAGS = -Isrc -isystem $(includedir_server)
+PG_CPPFLAGS = -Isrc -isystem $(includedir_server) -I$(includedir)
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Wno-sign-compare -Wno-missing-field-initializers -MMD -MP
 override with_llvm := no

@@ -3,9 +3,6 @@
 CREATE FUNCTION quorum.create_cluster() RETURNS uuid
 AS 'MODULE_PATHNAME', 'quorum_create_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
-CREATE FUNCTION quorum.join_cluster(address text, replace boolean DEFAULT false) RETURNS void
-AS 'MODULE_PATHNAME', 'quorum_join_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
-
 CREATE FUNCTION quorum.remove_member(name text) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_remove_member' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
@@ -16,12 +13,10 @@ CREATE FUNCTION quorum.transfer_leadership(name text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_transfer_leadership' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 REVOKE ALL ON FUNCTION quorum.create_cluster() FROM PUBLIC;
-REVOKE ALL ON FUNCTION quorum.join_cluster(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION quorum.remove_member(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION quorum.leave_cluster() FROM PUBLIC;
 REVOKE ALL ON FUNCTION quorum.transfer_leadership(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION quorum.create_cluster() TO quorum_admin;
-GRANT EXECUTE ON FUNCTION quorum.join_cluster(text, boolean) TO quorum_admin;
 GRANT EXECUTE ON FUNCTION quorum.remove_member(text) TO quorum_admin;
 GRANT EXECUTE ON FUNCTION quorum.leave_cluster() TO quorum_admin;
 GRANT EXECUTE ON FUNCTION quorum.transfer_leadership(text) TO quorum_admin;

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * cluster.c
- *		SQL functions that found, extend and steer the cluster. Each posts a
- *		request to the Raft worker and waits for what it leads to.
+ *		SQL functions that found and steer the cluster. Each posts a request to
+ *		the Raft worker and waits for what it leads to. Joining has a step that
+ *		is not this layer's: quorum.join_cluster is in replication/image_join.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +23,6 @@
 #define FORCE_PATIENCE_US	INT64CONST(2000000)
 
 PG_FUNCTION_INFO_V1(quorum_create_cluster);
-PG_FUNCTION_INFO_V1(quorum_join_cluster);
 PG_FUNCTION_INFO_V1(quorum_remove_member);
 PG_FUNCTION_INFO_V1(quorum_leave_cluster);
 PG_FUNCTION_INFO_V1(quorum_transfer_leadership);
@@ -142,27 +142,62 @@ quorum_create_cluster(PG_FUNCTION_ARGS)
 	PG_RETURN_UUID_P(id);
 }
 
-Datum
-quorum_join_cluster(PG_FUNCTION_ARGS)
+static void
+check_address(const char *address)
 {
-	char	   *address = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		replace = PG_GETARG_BOOL(1);
 	char		host[NODE_ADDRESS_LEN];
-	char		message[NODE_ADDRESS_LEN + 1];
 	int			port;
-	NodeAnswer	answer;
 
-	require_quorum_database();
 	if (!node_parse_address(address, host, sizeof(host), &port))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid address \"%s\"", address),
 				 errdetail("An address has the form host:port, with a port from 1 to 65535.")));
+}
+
+static void
+join_request(NodeRequestKind kind, const char *address, bool replace, NodeAnswer *answer)
+{
+	char		message[NODE_ADDRESS_LEN + 1];
+
 	message[0] = replace ? 1 : 0;
 	strlcpy(message + 1, address, sizeof(message) - 1);
-	request(NODE_REQ_JOIN, message, 1 + strlen(message + 1), &answer);
-	wait_for_status(status_is_voter, "this member has caught up and votes");
-	PG_RETURN_VOID();
+	request(kind, message, 1 + strlen(message + 1), answer);
+}
+
+/* See node.h. */
+void
+node_join_probe(const char *address, bool replace, NodeSqlAddress *sql)
+{
+	NodeAnswer	answer;
+
+	require_quorum_database();
+	check_address(address);
+	join_request(NODE_REQ_PROBE, address, replace, &answer);
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	*sql = node_shared->probed;
+	LWLockRelease(node_shared->status_lock);
+}
+
+void
+node_join(const char *address, bool replace)
+{
+	NodeAnswer	answer;
+
+	join_request(NODE_REQ_JOIN, address, replace, &answer);
+}
+
+bool
+node_joined(char *detail)
+{
+	bool		voter;
+
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	voter = status_is_voter(&node_shared->status);
+	strlcpy(detail, node_shared->apply_detail[0] != '\0' ? node_shared->apply_detail :
+			node_shared->status.detail, NODE_DETAIL_LEN);
+	LWLockRelease(node_shared->status_lock);
+	return voter;
 }
 
 Datum

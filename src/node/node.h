@@ -226,6 +226,7 @@ extern bool node_turn_wait(uint64 index, bool (*doomed_check) (void));
  */
 extern void node_turn_committing(uint64 index, TransactionId xid);
 extern void node_turn_done(uint64 index);
+extern void node_turn_passed(uint64 first, uint64 last);	/* without effect, so without a commit */
 
 /*
  * For who wants to know which entries a snapshot of this server holds
@@ -235,6 +236,7 @@ extern void node_turn_done(uint64 index);
  * everything was there when this life of the server began.
  */
 extern bool node_commit_xid(uint64 index, FullTransactionId *xid);
+extern bool node_commit_is_empty(uint64 index);	/* known to have no effect */
 extern uint64 node_committing_index(void);
 extern uint64 node_start_index(void);
 extern void node_turn_abandon(void);
@@ -284,6 +286,66 @@ extern void node_wake_apply(void);
 
 /* For the detector: the apply worker says what it is busy with, 0 = idle. */
 extern void node_apply_busy(uint64 index);
+
+/* ---------- images (image.c; the Raft worker's side: worker_image.c) ---------- */
+
+/* How a member's SQL port is reached. */
+typedef struct NodeSqlAddress
+{
+	char		name[NODE_NAME_LEN];	/* the member's */
+	char		host[NODE_ADDRESS_LEN]; /* a name, or the directory of a socket */
+	uint32		port;
+} NodeSqlAddress;
+
+typedef struct NodeImageSource
+{
+	NodeSqlAddress sql;
+	uint32		id;
+	bool		is_leader;
+	uint64		applied_index;
+} NodeImageSource;
+
+/* An entry as an image needs it: with the newest configuration up to there. */
+typedef struct NodeImagePoint
+{
+	uint64		index;
+	uint64		term;
+	uint64		conf_index;
+	uint32		conf_len;
+	char	   *conf;			/* raft_conf_encode() */
+} NodeImagePoint;
+
+/* Must this server's tables be replaced by an image, of which entry at least? */
+extern bool node_image_wanted(uint64 *least);
+
+/* Reachable members whose SQL port and progress are known, best first; palloc'ed. */
+extern NodeImageSource *node_image_sources(int *count);
+
+/* Source: ERROR 40001 when that cannot be said of this entry (now). */
+extern void node_image_position(uint64 index, NodeImagePoint *point);
+
+/*
+ * Receiver, the apply worker only. begun: an image of that entry is being
+ * loaded; a learner's log may go on behind it at once, and the others keep
+ * theirs. loaded: durable before it returns; to be called before the last
+ * transaction, whose origin progress decides whether it is true. done: after it
+ * was flushed; returns when the log agrees, and entries are applied again.
+ */
+extern void node_image_begun(const NodeImagePoint *point);
+extern void node_image_loaded(const NodeImagePoint *point);
+extern void node_image_done(const NodeImagePoint *point);
+extern void node_image_over(void);	/* given up, or done: nothing is being loaded */
+
+/* After a start: was an image loaded up to its last transaction? */
+extern bool node_image_was_loaded(NodeImagePoint *point);
+
+/*
+ * Session, before and while this server joins. probe: who is at that address.
+ * join: returns when this server is a learner. joined: it votes.
+ */
+extern void node_join_probe(const char *address, bool replace, NodeSqlAddress *sql);
+extern void node_join(const char *address, bool replace);
+extern bool node_joined(char *detail);	/* NODE_DETAIL_LEN: what it says meanwhile */
 
 /* ---------- what the layer above hangs in ---------- */
 

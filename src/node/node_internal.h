@@ -34,8 +34,11 @@
 #include "storage/lwlock.h"
 #include "utils/dsa.h"
 
+#include "storage/rlog.h"
+
 #define NODE_DIRECTORY		"pg_quorum"
 #define NODE_LOG_DIRECTORY	"pg_quorum/log"
+#define NODE_IMAGE_FILE		"pg_quorum/image"
 #define NODE_INLINE_SIZE	2048
 #define NODE_DSA_INITIAL	(1024 * 1024)
 #define NODE_STACK_END		UINT32_MAX
@@ -63,6 +66,10 @@ typedef enum NodeRequestKind
 	NODE_REQ_OUTCOME,
 	NODE_REQ_FORCE,
 	NODE_REQ_APPLIED,			/* NodeAppliedRequest */
+	NODE_REQ_PROBE,				/* who is at that address? */
+	NODE_REQ_IMAGE_AT,			/* source: term and configuration of an entry */
+	NODE_REQ_IMAGE_BEGUN,		/* receiver: an image of that entry is being loaded */
+	NODE_REQ_IMAGE_DONE,		/* receiver: it is in the tables, durably */
 	NODE_REQ_LEASE_RENEW = 20	/* 16 bytes of a lease's id; answer.index: what is left, us */
 } NodeRequestKind;
 
@@ -109,6 +116,7 @@ typedef struct NodeMemberStatus
 	bool		has_applied;
 	uint64		applied_index;
 	TimestampTz last_contact;	/* 0: never */
+	NodeSqlAddress sql;			/* port 0: not known */
 } NodeMemberStatus;
 
 typedef struct NodeStatus
@@ -169,6 +177,20 @@ typedef struct NodeShared
 	pg_atomic_uint64 raft_last;
 	pg_atomic_uint32 has_quorum;
 
+	/*
+	 * Images. image_wanted and image_least (the tables must be replaced by an
+	 * image, of an entry not below): Raft worker. image_hold (the image that is
+	 * being loaded stands at; 0 none; the others keep their log from there on):
+	 * apply worker. The rest: Raft worker, under status_lock.
+	 */
+	pg_atomic_uint32 image_wanted;
+	pg_atomic_uint64 image_least;
+	pg_atomic_uint64 image_hold;
+	NodeSqlAddress probed;		/* answer to NODE_REQ_PROBE */
+	uint64		image_conf_index;	/* newest committed configuration, encoded */
+	uint32		image_conf_len;
+	char		image_conf[RLOG_MAX_CONF];
+
 	/* workers' latches by procno + 1; 0 not running */
 	pg_atomic_uint32 raft_proc;
 	pg_atomic_uint32 apply_proc;
@@ -195,6 +217,17 @@ extern const NodeOps *node_ops;
 
 /* address.c */
 extern bool node_parse_address(const char *address, char *host, Size host_size, int *port);
+
+/* image.c: the mark that says that this server's tables wait for an image */
+typedef enum ImagePhase
+{
+	IMAGE_WANTED = 1,			/* one of point.index or above */
+	IMAGE_LOADED				/* point is in the tables, if their progress says so */
+} ImagePhase;
+
+extern bool node_image_mark_write(ImagePhase phase, const NodeImagePoint *point, char *error);
+extern bool node_image_mark_read(ImagePhase *phase, NodeImagePoint *point, char *error);
+extern void node_image_mark_remove(void);
 
 /* shmem.c */
 extern dsa_area *node_dsa(void);

@@ -80,6 +80,9 @@ node_shmem_init(void)
 		pg_atomic_init_u64(&node_shared->commits[i].xid, 0);
 	}
 	pg_atomic_init_u64(&node_shared->applied_wanted, PG_UINT64_MAX);
+	pg_atomic_init_u32(&node_shared->image_wanted, 0);
+	pg_atomic_init_u64(&node_shared->image_least, 0);
+	pg_atomic_init_u64(&node_shared->image_hold, 0);
 	pg_atomic_init_u64(&node_shared->raft_term, 0);
 	pg_atomic_init_u64(&node_shared->raft_commit, 0);
 	pg_atomic_init_u64(&node_shared->raft_last, 0);

@@ -151,17 +151,41 @@ node_turn_wait(uint64 index, bool (*doomed_check) (void))
 	}
 }
 
-/* Entry `index` is this process's top transaction. An older one may be there. */
+/* Which transaction entry `index` is. An older one may be there. */
 static void
-record_commit(uint64 index)
+record_commit(uint64 index, FullTransactionId xid)
 {
 	NodeCommit *commit = &node_shared->commits[index % NODE_TURN_RING];
 
 	pg_atomic_write_u64(&commit->index, 0);
 	pg_write_barrier();
-	pg_atomic_write_u64(&commit->xid, U64FromFullTransactionId(GetTopFullTransactionIdIfAny()));
+	pg_atomic_write_u64(&commit->xid, U64FromFullTransactionId(xid));
 	pg_write_barrier();
 	pg_atomic_write_u64(&commit->index, index);
+}
+
+/* Entries first..last have no effect on the tables: passed. */
+void
+node_turn_passed(uint64 first, uint64 last)
+{
+	/* so many at a time that the ring is not lapped: the applier's batches */
+	for (uint64 i = first; i <= last; i++)
+		record_commit(i, InvalidFullTransactionId);
+	node_turn_done(last);
+}
+
+bool
+node_commit_is_empty(uint64 index)
+{
+	NodeCommit *commit = &node_shared->commits[index % NODE_TURN_RING];
+	uint64		xid;
+
+	if (pg_atomic_read_u64(&commit->index) != index)
+		return false;
+	pg_read_barrier();
+	xid = pg_atomic_read_u64(&commit->xid);
+	pg_read_barrier();
+	return xid == 0 && pg_atomic_read_u64(&commit->index) == index;
 }
 
 /* See node.h. */
@@ -195,7 +219,7 @@ void
 node_turn_committing(uint64 index, TransactionId xid)
 {
 	Assert(index > pg_atomic_read_u64(&node_shared->applied_index));
-	record_commit(index);
+	record_commit(index, GetTopFullTransactionIdIfAny());
 	pg_atomic_write_u32(&node_shared->committing_xid, xid);
 	pg_write_barrier();
 	announced_index = index;

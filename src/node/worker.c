@@ -305,6 +305,7 @@ turn(Worker *w)
 		join_run(w);
 	if (w->state == WORKER_RUNNING)
 	{
+		image_run(w);
 		publish_commits(w);
 		applied_run(w);
 		peer_ping(w);
@@ -347,7 +348,7 @@ sleep_ms(Worker *w)
 		if (!dlist_is_empty(&w->queued) || !dlist_is_empty(&w->remote))
 			wake_us = Min(wake_us, Max(w->retry_us, now_us + 5 * 1000));
 		if (!dlist_is_empty(&w->sent) || !dlist_is_empty(&w->admin) ||
-			!dlist_is_empty(&w->outcomes))
+			!dlist_is_empty(&w->outcomes) || w->image_procno_set)
 			wake_us = Min(wake_us, now_us + 50 * 1000);
 	}
 	uv_update_time(&w->loop);

@@ -21,6 +21,7 @@
  *		worker_mailbox.c	the other end of mailbox.c
  *		worker_propose.c	proposals, here and forwarded; verdicts
  *		worker_publish.c	commits to their owners; the log's old end
+ *		worker_image.c		a member whose tables are replaced by an image
  *		worker_salvage.c	a log that was damaged below what was acknowledged
  *		worker_peer.c		the transport's callbacks, pings
  *		worker_admin.c		changes of membership and leadership
@@ -54,6 +55,8 @@
 #define WORKER_REMOTE_MAX_BYTES	(Size) (256 * 1024 * 1024)
 
 /* ---------- messages of our own (same byte order: the handshake checks) ---------- */
+
+#define WIRE_SOCKET_DIR_LEN 128
 
 typedef enum WireType
 {
@@ -103,6 +106,9 @@ typedef struct WirePing
 	uint32		boot;
 	uint32		recovering;		/* entries were lost, the core has them sent again */
 	char		version[32];
+	uint64		image_index;	/* the sender is loading an image of this entry; 0 no */
+	uint32		sql_port;
+	char		socket_dir[WIRE_SOCKET_DIR_LEN];
 } WirePing;
 
 typedef struct WirePong
@@ -163,6 +169,7 @@ typedef struct WireApplied
 typedef struct WireJoin
 {
 	uint32		version;		/* WIRE_JOIN_VERSION */
+	uint32		probe;			/* only say who you are */
 	uint32		replace;
 	uint32		sequence_stride;
 	uint8		instance[RAFT_INSTANCE_LEN];
@@ -170,7 +177,7 @@ typedef struct WireJoin
 	char		address[NODE_ADDRESS_LEN];
 } WireJoin;
 
-#define WIRE_JOIN_VERSION 1
+#define WIRE_JOIN_VERSION 2
 
 typedef struct WireJoinReply
 {
@@ -179,6 +186,11 @@ typedef struct WireJoinReply
 	uint8		cluster_id[16];
 	char		address[NODE_ADDRESS_LEN];
 	char		message[NODE_DETAIL_LEN];
+	uint64		conf_index;		/* of the configuration that has the new member */
+	/* who answers: */
+	char		name[NODE_NAME_LEN];
+	uint32		sql_port;
+	char		socket_dir[WIRE_SOCKET_DIR_LEN];
 	/* sqlstate 0: an encoded RaftConf follows */
 } WireJoinReply;
 
@@ -314,6 +326,9 @@ typedef struct PeerInfo
 	bool		has_applied;
 	uint64		applied_index;
 	uint64		known_index;	/* committed, and durable there: for ever */
+	uint64		image_index;	/* it is loading an image of this entry; 0 no */
+	uint32		sql_port;
+	char		socket_dir[WIRE_SOCKET_DIR_LEN];
 	uint32		boot;
 	bool		heard;			/* a ping came since we started */
 	bool		says_removed;
@@ -373,7 +388,15 @@ typedef struct Worker
 	uint32		id;
 	int64		deadline_us;	/* the core's */
 	uint64		committed;		/* and durable here */
-	bool		needs_image;
+	bool		needs_image;	/* nothing is published meanwhile (worker_image.c) */
+	bool		image_marked;	/* the mark is on disk */
+	uint64		image_least;	/* the mark's: of which entry at least */
+	uint64		image_offered;	/* the core's, 0 none */
+	bool		image_procno_set;	/* the apply worker waits for the log */
+	bool		image_driven;
+	int			image_procno;
+	RaftToken	image_token;
+	uint64		image_index;
 	bool		conf_dirty;
 	uint64		muted_until;	/* neither votes nor campaigns before this is committed */
 	int64		probation_until_us;
@@ -504,6 +527,7 @@ extern void pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp
 extern void pending_truncated(Worker *w, uint64 from);
 extern void pending_requeue(Worker *w);
 extern void pending_forget_log(Worker *w);
+extern void pending_jump(Worker *w, uint64 index);
 extern void pending_give_up(Worker *w, const char *why);
 extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void remote_drop(Worker *w);
@@ -523,6 +547,18 @@ extern void publish_commits(Worker *w);
 extern bool check_applied(Worker *w);
 extern void watch_apply(Worker *w);
 extern void truncate_log(Worker *w);
+
+/* worker_image.c */
+extern bool image_open(Worker *w);
+extern void image_close(Worker *w);
+extern void image_offered(Worker *w, const RaftOutput *out);
+extern void image_review(Worker *w);
+extern void image_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,
+						  const char *data, Size len);
+extern void image_run(Worker *w);
+extern void image_socket_dir(char *dir, Size size);
+extern void image_sql_address(const char *address, const char *socket_dir, uint32 port,
+							  NodeSqlAddress *sql);
 
 /* worker_salvage.c */
 extern RlogStatus salvage_open(Worker *w, const RlogOptions *options, const char *error);
@@ -558,7 +594,9 @@ extern void answer_request(Worker *w, int procno, RaftToken token, int sqlstate,
 /* worker_join.c */
 extern void join_found(Worker *w, int procno, RaftToken token);
 extern void join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len);
+extern void join_probe(Worker *w, int procno, RaftToken token, const char *data, Size len);
 extern void join_run(Worker *w);
+extern void join_introduce(const Worker *w, WireJoinReply *reply);
 extern void join_request(Worker *w, uint64 request, const uint8 *data, Size len);
 
 /* worker_force.c */

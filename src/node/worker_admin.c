@@ -76,6 +76,8 @@ reply_to_joiner(Worker *w, AdminOp *op, int sqlstate, const char *message)
 	{
 		const RaftConf *now = raft_conf(w->raft);
 
+		join_introduce(w, &reply);
+		reply.conf_index = now->index;
 		for (int i = 0; i < now->nmembers; i++)
 			if (memcmp(now->members[i].instance, op->instance, RAFT_INSTANCE_LEN) == 0)
 				reply.id = now->members[i].id;

@@ -300,15 +300,7 @@ drive(Worker *w)
 			conf_changed(w);
 			removed = out.conf_committed && was_removed(w);
 		}
-		if (out.install && !w->needs_image)
-		{
-			w->needs_image = true;
-			ereport(LOG,
-					(errmsg("this member is so far behind that the others' logs do not reach back to it"),
-					 errdetail("The leader's log begins behind entry " UINT64_FORMAT ".",
-							   (uint64) out.install_index)));
-			worker_set_detail(w, "this member needs a fresh image: the leader's log does not reach back to it");
-		}
+		image_offered(w, &out);
 		for (size_t i = 0; i < out.nloads; i++)
 		{
 			RaftLoad	wanted = out.loads[i];

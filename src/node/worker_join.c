@@ -11,6 +11,9 @@
  *
  * Files, and what a crash leaves
  *		pg_quorum/instance	16 bytes, written once, before anything else
+ *		pg_quorum/image		the mark (image.c): this server's tables are not what the
+ *							log begins with. Alone it means nothing, and is written
+ *							anew by the next try
  *		pg_quorum/log.new	a log being made; removed when seen at the next try
  *		pg_quorum/log		renamed from it when complete with its configuration:
  *							from then on this server is a member
@@ -25,6 +28,7 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 #include "storage/fd.h"
 
 #include "node/worker.h"
@@ -39,6 +43,7 @@ typedef struct JoinOp
 	int			procno;
 	RaftToken	token;
 	bool		replace;
+	bool		probe;			/* only to know who is there */
 	char		asked[NODE_ADDRESS_LEN];	/* the user's */
 	char		address[NODE_ADDRESS_LEN];	/* where to ask now */
 	bool		waiting;		/* a request is under way */
@@ -238,6 +243,7 @@ join_found(Worker *w, int procno, RaftToken token)
 	strlcpy(conf.members[0].name, quorum_node_name, sizeof(conf.members[0].name));
 	strlcpy(conf.members[0].address, quorum_address, sizeof(conf.members[0].address));
 
+	node_image_mark_remove();	/* of a try to join that came to nothing */
 	if (!make_log(&identity, &conf, error))
 	{
 		answer_request(w, procno, token, ERRCODE_IO_ERROR, "%s", error);
@@ -256,30 +262,52 @@ join_end(Worker *w)
 	w->join = NULL;
 }
 
-void
-join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len)
+static JoinOp *
+begin(Worker *w, int procno, RaftToken token, const char *address, Size len)
 {
 	JoinOp	   *op;
 
 	if (!ready(w, procno, token))
-		return;
+		return NULL;
 	op = calloc(1, sizeof(JoinOp));
-	if (op == NULL || len < 2 || len - 1 >= sizeof(op->asked))
+	if (op == NULL || len < 1 || len >= sizeof(op->asked))
 	{
 		free(op);
 		answer_request(w, procno, token, ERRCODE_INVALID_PARAMETER_VALUE, "invalid address");
-		return;
+		return NULL;
 	}
 	op->procno = procno;
 	op->token = token;
-	op->replace = data[0] != 0;
-	memcpy(op->asked, data + 1, len - 1);
+	memcpy(op->asked, address, len);
 	strlcpy(op->address, op->asked, sizeof(op->address));
 	op->deadline_us = w->now_us + PATIENCE_US;
 	w->join = op;
 	w->id = 0;
 	memset(w->cluster_id, 0, sizeof(w->cluster_id));
 	worker_set_identity(w);
+	return op;
+}
+
+/* data: a byte (replace), then the address. */
+void
+join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len)
+{
+	JoinOp	   *op = begin(w, procno, token, data + 1, len > 0 ? len - 1 : 0);
+
+	if (op != NULL)
+		op->replace = data[0] != 0;
+}
+
+/* Only ask who is there, and whether the name is free: nothing changes. */
+void
+join_probe(Worker *w, int procno, RaftToken token, const char *data, Size len)
+{
+	JoinOp	   *op = begin(w, procno, token, data + 1, len > 0 ? len - 1 : 0);
+
+	if (op == NULL)
+		return;
+	op->replace = data[0] != 0;
+	op->probe = true;
 }
 
 static void
@@ -311,6 +339,7 @@ ask(Worker *w, JoinOp *op)
 	memset(&join, 0, sizeof(join));
 	join.version = WIRE_JOIN_VERSION;
 	join.replace = op->replace;
+	join.probe = op->probe;
 	join.sequence_stride = quorum_sequence_stride;
 	memcpy(join.instance, w->instance, sizeof(join.instance));
 	strlcpy(join.name, quorum_node_name, sizeof(join.name));
@@ -352,13 +381,30 @@ became_member(Worker *w, JoinOp *op, const WireJoinReply *reply)
 					   "the answer of the cluster cannot be understood");
 	else
 	{
+		NodeImagePoint wanted = {.index = reply->conf_index};
+
 		/* the log is empty: nothing of it is committed here yet */
 		conf.index = 0;
-		if (!make_log(&identity, &conf, error))
+		if (!node_image_mark_write(IMAGE_WANTED, &wanted, error) || !make_log(&identity, &conf, error))
 			answer_request(w, op->procno, op->token, ERRCODE_IO_ERROR, "%s", error);
 		else
 			begin_membership(w, op->procno, op->token);
 	}
+	join_end(w);
+}
+
+static void
+probed(Worker *w, JoinOp *op, const WireJoinReply *reply)
+{
+	NodeSqlAddress sql;
+
+	memset(&sql, 0, sizeof(sql));
+	strlcpy(sql.name, reply->name, sizeof(sql.name));
+	image_sql_address(op->address, reply->socket_dir, reply->sql_port, &sql);
+	LWLockAcquire(node_shared->status_lock, LW_EXCLUSIVE);
+	node_shared->probed = sql;
+	LWLockRelease(node_shared->status_lock);
+	answer_request(w, op->procno, op->token, 0, "%s", "");
 	join_end(w);
 }
 
@@ -392,7 +438,11 @@ look_at_answer(Worker *w, JoinOp *op)
 	memcpy(&reply, op->reply, sizeof(reply));
 	reply.address[sizeof(reply.address) - 1] = '\0';
 	reply.message[sizeof(reply.message) - 1] = '\0';
-	if (reply.sqlstate == 0)
+	reply.name[sizeof(reply.name) - 1] = '\0';
+	reply.socket_dir[sizeof(reply.socket_dir) - 1] = '\0';
+	if (reply.sqlstate == 0 && op->probe)
+		probed(w, op, &reply);
+	else if (reply.sqlstate == 0)
 		became_member(w, op, &reply);
 	else if (reply.sqlstate < 0)
 		try_again(w, op, reply.address[0] ? reply.address : op->asked);
@@ -428,6 +478,28 @@ join_run(Worker *w)
 
 /* ---------- joining: the member that is asked ---------- */
 
+/* Who answers, and where its SQL port is. */
+void
+join_introduce(const Worker *w, WireJoinReply *reply)
+{
+	strlcpy(reply->name, quorum_node_name, sizeof(reply->name));
+	reply->sql_port = PostPortNumber;
+	image_socket_dir(reply->socket_dir, sizeof(reply->socket_dir));
+	memcpy(reply->cluster_id, w->cluster_id, sizeof(reply->cluster_id));
+}
+
+static bool
+is_taken(const Worker *w, const WireJoin *join)
+{
+	const RaftConf *conf = raft_conf(w->raft);
+
+	for (uint32 i = 0; i < conf->nmembers; i++)
+		if (strcmp(conf->members[i].name, join->name) == 0 &&
+			memcmp(conf->members[i].instance, join->instance, RAFT_INSTANCE_LEN) != 0)
+			return true;
+	return false;
+}
+
 void
 join_request(Worker *w, uint64 request, const uint8 *data, Size len)
 {
@@ -448,6 +520,17 @@ join_request(Worker *w, uint64 request, const uint8 *data, Size len)
 	else if (join.version != WIRE_JOIN_VERSION || len != sizeof(join))
 		strlcpy(reply.message, "the cluster runs another version of pg_quorum",
 				sizeof(reply.message));
+	else if (join.probe != 0 && join.replace == 0 && is_taken(w, &join))
+	{
+		reply.sqlstate = ERRCODE_DUPLICATE_OBJECT;
+		snprintf(reply.message, sizeof(reply.message),
+				 "the cluster has a member of the name \"%s\" already", join.name);
+	}
+	else if (join.probe != 0)
+	{
+		reply.sqlstate = 0;
+		join_introduce(w, &reply);
+	}
 	else if (join.name[0] == '\0' || !tp_address_valid(join.address))
 	{
 		reply.sqlstate = ERRCODE_INVALID_PARAMETER_VALUE;

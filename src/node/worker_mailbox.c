@@ -113,6 +113,14 @@ take_request(Worker *w, int procno)
 		case NODE_REQ_LEASE_RENEW:
 			lock_renewal_begin(w, procno, token, (const char *) buf->data, buf->len);
 			break;
+		case NODE_REQ_PROBE:
+			join_probe(w, procno, token, (const char *) buf->data, buf->len);
+			break;
+		case NODE_REQ_IMAGE_AT:
+		case NODE_REQ_IMAGE_BEGUN:
+		case NODE_REQ_IMAGE_DONE:
+			image_request(w, procno, token, kind, (const char *) buf->data, buf->len);
+			break;
 		case NODE_REQ_PROPOSE:
 			break;
 	}

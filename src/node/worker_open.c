@@ -111,7 +111,7 @@ worker_close(Worker *w)
 	applied_drop(w, "this server takes no part in its cluster any more");
 	w->committed = 0;
 	w->fed_from = w->fed_to = 0;
-	w->needs_image = false;
+	image_close(w);
 	w->muted_until = 0;
 	w->recovering = false;
 	w->standing[0] = '\0';
@@ -482,7 +482,7 @@ worker_open(Worker *w)
 		worker_halt(w, "stopped", 0, "%s", error);
 		return;
 	}
-	if (!create_core(w) || !settings_fit(w))
+	if (!create_core(w) || !settings_fit(w) || !image_open(w))
 		return;
 
 	/* counted once a start of the server: the token counter goes on */

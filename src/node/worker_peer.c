@@ -26,6 +26,7 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "postmaster/postmaster.h"
 #include "storage/fd.h"
 
 #include "node/worker.h"
@@ -229,6 +230,9 @@ send_ping(Worker *w, PeerInfo *peer)
 	ping.boot = pg_atomic_read_u32(&node_shared->boot);
 	ping.recovering = w->recovering ? 1 : 0;
 	strlcpy(ping.version, WORKER_VERSION, sizeof(ping.version));
+	ping.image_index = pg_atomic_read_u64(&node_shared->image_hold);
+	ping.sql_port = PostPortNumber;
+	image_socket_dir(ping.socket_dir, sizeof(ping.socket_dir));
 	(void) peer_send(w, peer->id, WIRE_PING, &ping, sizeof(ping));
 }
 
@@ -279,6 +283,10 @@ on_ping(Worker *w, uint32 from, const TpMessage *msg)
 	peer->applied_index = ping.applied_index;
 	peer->told_applied = ping.applied_index;
 	peer->boot = ping.boot;
+	peer->image_index = ping.image_index;
+	peer->sql_port = ping.sql_port;
+	ping.socket_dir[sizeof(ping.socket_dir) - 1] = '\0';
+	strlcpy(peer->socket_dir, ping.socket_dir, sizeof(peer->socket_dir));
 	ping.version[sizeof(ping.version) - 1] = '\0';
 	strlcpy(peer->version, ping.version, sizeof(peer->version));
 

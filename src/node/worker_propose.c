@@ -73,7 +73,7 @@ propose_may_take(const Worker *w)
 	if (w->state != WORKER_RUNNING || w->leaving)
 		return false;
 	/* this server's tables lag: do not let its sessions run further ahead */
-	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0 ||
+	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0 || w->needs_image ||
 		w->ring_limited || lag > APPLY_LAG_MAX)
 		return false;
 	if (worker_leads(w))
@@ -259,6 +259,32 @@ pending_give_up(Worker *w, const char *why)
 			node_answer_slot(p->procno, p->token, &answer, 0);
 		pending_free(w, p);
 	}
+}
+
+/*
+ * This member's tables jump to entry `index`. What it pursued may be in there,
+ * and comes back with no log: nobody can commit it here.
+ */
+void
+pending_jump(Worker *w, uint64 index)
+{
+	NodeAnswer	answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.verdict = NODE_UNKNOWN;
+	strlcpy(answer.message, "this member's tables were replaced by an image meanwhile",
+			sizeof(answer.message));
+	while (!dlist_is_empty(&w->appended))
+	{
+		Pending    *p = dlist_head_element(Pending, link, &w->appended);
+
+		if (p->index > index)
+			break;
+		node_answer_slot(p->procno, p->token, &answer, 0);
+		pending_free(w, p);
+	}
+	pending_requeue(w);
+	pending_give_up(w, answer.message);
 }
 
 /* Refused: final. Whoever waits in the slot hears of it. */

@@ -29,7 +29,7 @@ publish_commits(Worker *w)
 				limit;
 
 	w->ring_limited = false;
-	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0)
+	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0 || w->needs_image)
 		return;
 	published = pg_atomic_read_u64(&node_shared->commit_index);
 	if (w->committed <= published)
@@ -91,22 +91,15 @@ check_applied(Worker *w)
 	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0)
 		return true;
 	applied = pg_atomic_read_u64(&node_shared->applied_index);
-	if (applied > rlog_last_index(w->log) && w->recovering)
-		;						/* what was lost comes again (worker_salvage.c) */
+	if (applied > rlog_last_index(w->log) && (w->recovering || w->image_marked))
+		;						/* what is missing comes (worker_salvage.c, worker_image.c) */
 	else if (applied > rlog_last_index(w->log))
 		worker_halt(w, "fenced", 0,
 					"entries up to " UINT64_FORMAT " were applied here, but the log ends with "
 					UINT64_FORMAT ": log and data directory do not belong together",
 					applied, (uint64) rlog_last_index(w->log));
-	else if (applied + 1 < rlog_first_index(w->log) && !w->needs_image)
-	{
-		w->needs_image = true;
-		ereport(LOG,
-				(errmsg("the tables of this member are at entry " UINT64_FORMAT
-						", its log begins with " UINT64_FORMAT,
-						applied, (uint64) rlog_first_index(w->log))));
-		worker_set_detail(w, "this member needs a fresh image: its log does not reach back to its tables");
-	}
+	else
+		image_review(w);
 	return w->state == WORKER_RUNNING;
 }
 
@@ -120,7 +113,7 @@ watch_apply(Worker *w)
 	uint64		busy = pg_atomic_read_u64(&node_shared->apply_busy_index);
 	int64		busy_us;
 
-	if (pg_atomic_read_u64(&node_shared->commit_index) <=
+	if (busy == 0 && pg_atomic_read_u64(&node_shared->commit_index) <=
 		pg_atomic_read_u64(&node_shared->applied_index))
 	{
 		w->watch_us = 0;

@@ -100,6 +100,8 @@ fill_member(Worker *w, const RaftMember *m, NodeMemberStatus *to)
 		to->has_applied = peer->has_applied;
 		to->applied_index = peer->applied_index;
 		strlcpy(to->version, peer->version, sizeof(to->version));
+		strlcpy(to->sql.name, m->name, sizeof(to->sql.name));
+		image_sql_address(m->address, peer->socket_dir, peer->sql_port, &to->sql);
 	}
 }
 

@@ -50,6 +50,7 @@
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
 #include "replication/gate.h"
+#include "replication/image_internal.h"
 #include "replication/stats.h"
 #include "storage/rlog.h"
 
@@ -74,6 +75,8 @@ static int64 gate_next_us = 0;
 
 static RlogReader *reader = NULL;
 
+static void fix_settings(void);
+
 /* arrays that a record is read into */
 static WsColumn *old_columns;
 static WsColumn *new_columns;
@@ -89,6 +92,13 @@ bool
 replication_is_applying(void)
 {
 	return applying;
+}
+
+void
+replication_become_applier(void)
+{
+	applying = true;
+	fix_settings();
 }
 
 bool
@@ -140,8 +150,8 @@ wait_ms(long timeout_ms)
 }
 
 /* For the whole time, however often the latch is set. */
-static void
-pause_ms(int64 duration_ms)
+void
+apply_pause_ms(int64 duration_ms)
 {
 	int64		end_us = clock_monotonic_us() + duration_ms * 1000;
 	int64		left_us;
@@ -323,7 +333,7 @@ apply_batch(uint64 first, uint64 last, Batch *batch)
 	CommitTransactionCommand();
 	gate_committed();
 	if (!batch->has_effect)
-		node_turn_done(batch->last);
+		node_turn_passed(batch->first, batch->last);
 }
 
 static bool
@@ -405,8 +415,8 @@ report_success(void)
  * After an error: everything of the transaction is gone when this returns.
  * The caller is in a PG_CATCH block.
  */
-static ErrorData *
-clean_up_after_error(void)
+ErrorData *
+apply_clean_up_after_error(void)
 {
 	ErrorData  *edata;
 
@@ -441,7 +451,7 @@ apply_from(uint64 first)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata = clean_up_after_error();
+		ErrorData  *edata = apply_clean_up_after_error();
 
 		node_apply_busy(0);
 		report_failure(node_applied_index() + 1, edata);
@@ -461,7 +471,7 @@ apply_from(uint64 first)
 		stats_add(STAT_APPLY_BUSY_US, clock_monotonic_us() - begun_us);
 		return;
 	}
-	pause_ms(Min((int64) RETRY_FIRST_MS << Min(failures - 1, 16), RETRY_LAST_MS));
+	apply_pause_ms(Min((int64) RETRY_FIRST_MS << Min(failures - 1, 16), RETRY_LAST_MS));
 }
 
 /* ---------- what else there is to do ---------- */
@@ -494,7 +504,7 @@ open_gate(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata = clean_up_after_error();
+		ErrorData  *edata = apply_clean_up_after_error();
 
 		ereport(LOG,
 				(errcode(edata->sqlerrcode),
@@ -518,6 +528,8 @@ main_loop(void)
 
 		CHECK_FOR_INTERRUPTS();
 		wait = Min(gate_work(), FLUSH_INTERVAL_MS);
+		if (image_turn())
+			continue;
 		if (node_apply_next(&first))
 			apply_from(first);
 		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)
@@ -558,7 +570,7 @@ connect_to_database(void)
 	char		reason[NODE_DETAIL_LEN];
 
 	if (failed > 0)
-		pause_ms(Min((int64) failed * 1000, START_RETRY_LAST_MS));
+		apply_pause_ms(Min((int64) failed * 1000, START_RETRY_LAST_MS));
 	pg_atomic_write_u32(&apply_shared->failed_starts, failed + 1);
 	snprintf(reason, sizeof(reason), "the apply worker cannot connect to database \"%s\" (quorum.database)",
 			 quorum_database);
@@ -690,5 +702,6 @@ replication_apply_main(Datum arg)
 		progress = node_applied_index();
 	node_apply_ready(progress);
 	publish_flushed();
+	image_resume();
 	main_loop();
 }

@@ -58,6 +58,10 @@ extern ApplyShared *apply_shared;
 extern Size apply_shmem_size(void);
 extern void apply_shmem_init(void);
 
+/* The caller is in a PG_CATCH block; everything of the transaction is gone. */
+extern ErrorData *apply_clean_up_after_error(void);
+extern void apply_pause_ms(int64 duration_ms);
+
 /* ---------- ordercommit.c ---------- */
 
 extern void ordercommit_install(void);

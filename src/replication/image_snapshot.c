@@ -10,9 +10,10 @@
  * for the last NODE_TURN_RING entries (node_commit_xid).
  *
  * Nothing is locked and nobody waits; the snapshot may have been taken at any
- * time before. Entries without a transaction of their own (changes of leader or
- * membership, all but the last one of a batch) need no look: they have no effect,
- * or the one of the entry that their batch ends with.
+ * time before. Entries without effect (changes of leader or membership) that
+ * follow belong to the same state, and the highest of those is told: an image at
+ * that one needs no configuration of the past. All but the last entry of a batch
+ * have no transaction of their own, and need no look.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +43,15 @@ is_visible(FullTransactionId full, Snapshot snapshot, uint64 next)
 	return !XidInMVCCSnapshot(xid, snapshot) && TransactionIdDidCommit(xid);
 }
 
+/* Entries without effect that follow change nothing: as far as is known. */
+static uint64
+and_empty_ones(uint64 index)
+{
+	while (node_commit_is_empty(index + 1))
+		index++;
+	return index;
+}
+
 uint64
 replication_snapshot_index(Snapshot snapshot)
 {
@@ -60,9 +70,9 @@ replication_snapshot_index(Snapshot snapshot)
 					 errmsg("this transaction's snapshot is too old to tell which entry of the log it stands at"),
 					 errhint("Begin a new transaction.")));
 		if (node_commit_xid(i, &xid) && is_visible(xid, snapshot, next))
-			return i;
+			return and_empty_ones(i);
 	}
-	return start;
+	return and_empty_ones(start);
 }
 
 /*

@@ -12,6 +12,7 @@
 
 #include "replication/apply_internal.h"
 #include "replication/gate.h"
+#include "replication/image_internal.h"
 #include "replication/replication.h"
 #include "replication/session.h"
 #include "replication/stats.h"
@@ -20,6 +21,7 @@ void
 replication_define_settings(void)
 {
 	session_define_settings();
+	image_define_settings();
 }
 
 Size
@@ -27,7 +29,8 @@ replication_shmem_size(void)
 {
 	return add_size(stats_shmem_size(),
 					add_size(conflict_shmem_size(),
-							 add_size(apply_shmem_size(), gate_shmem_size())));
+							 add_size(apply_shmem_size(),
+									  add_size(gate_shmem_size(), image_shmem_size()))));
 }
 
 void
@@ -37,6 +40,7 @@ replication_shmem_init(void)
 	conflict_shmem_init();
 	apply_shmem_init();
 	gate_shmem_init();
+	image_shmem_init();
 }
 
 /*

@@ -31,6 +31,9 @@ extern PGDLLEXPORT void replication_apply_main(Datum arg);
 /* True in the apply worker while it applies: capture does nothing. */
 extern bool replication_is_applying(void);
 
+/* This process fills tables with what is in the log already (copy workers). */
+extern void replication_become_applier(void);
+
 /*
  * True in the apply worker while it applies an entry that a session of this very
  * member proposed: the session failed after the decision, or a crash has taken
