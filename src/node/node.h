@@ -115,6 +115,8 @@ extern uint32 node_id(void);	/* 0 before there is a cluster */
 extern int	node_slot(void);	/* 0 .. sequence_stride - 1; -1 before */
 extern bool node_is_leader(void);
 extern bool node_is_alone(void);	/* no other member is known */
+extern uint64 node_known_commit_index(void);	/* may be ahead of node_commit_index() */
+extern bool node_cluster_id(pg_uuid_t *id); /* false: none, or not known yet */
 
 /*
  * Base for a key of a row that the caller has locked already: every entry up
@@ -196,6 +198,27 @@ extern bool node_send_off(RaftToken token, const NodePart *parts, int nparts, in
 extern bool node_wait_applied(uint64 index, int64 deadline_us);
 extern int64 node_monotonic_us(void);
 
+/* ---------- linearizable reads (read.c) ---------- */
+
+/*
+ * The read index: everything that was acknowledged anywhere before this call is
+ * in the entries up to there (wait for them: node_wait_applied). Shared with all
+ * who ask at the same time; without a round trip on a leader with a lease.
+ * False: deadline_us has passed (0: none), nobody could say. Ordinary interrupts.
+ */
+extern bool node_read_index(int64 deadline_us, uint64 *index);
+
+/*
+ * The newest thing known about the age of data: what was acknowledged before
+ * *as_of_us (node_monotonic_us()) is in the entries up to *index. False: nothing
+ * known yet. With a lease: the same as of now.
+ */
+extern bool node_freshness(int64 *as_of_us, uint64 *index);
+extern bool node_freshness_is_now(uint64 *index);
+
+/* Somebody wants data no older than this: keep node_freshness() young for a while. */
+extern void node_want_freshness(int64 staleness_us, int64 now_us);
+
 /*
  * After a commit, with interrupts held; never throws (applied.c). Wait until
  * entry `index` is applied on a majority of the voting members, or on all of
@@ -237,6 +260,8 @@ extern void node_turn_passed(uint64 first, uint64 last);	/* without effect, so w
  */
 extern bool node_commit_xid(uint64 index, FullTransactionId *xid);
 extern bool node_commit_is_empty(uint64 index);	/* known to have no effect */
+/* ... and the first entry that this transaction carries (a batch ends with index). */
+extern bool node_commit_covers(uint64 index, uint64 *first, FullTransactionId *xid);
 extern uint64 node_committing_index(void);
 extern uint64 node_start_index(void);
 extern void node_turn_abandon(void);

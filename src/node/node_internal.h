@@ -134,6 +134,7 @@ typedef struct NodeStatus
 typedef struct NodeCommit
 {
 	pg_atomic_uint64 index;
+	pg_atomic_uint64 first;		/* the transaction is that of entries first..index */
 	pg_atomic_uint64 xid;		/* FullTransactionId */
 } NodeCommit;
 

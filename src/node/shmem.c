@@ -21,7 +21,7 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
-#include "node/node_internal.h"
+#include "node/read.h"
 
 #define NODE_TRANCHE "pg_quorum_node"
 
@@ -34,8 +34,9 @@ Size
 node_shmem_size(void)
 {
 	RequestNamedLWLockTranche(NODE_TRANCHE, 3);
-	return add_size(offsetof(NodeShared, slots),
-					mul_size(MaxBackends, sizeof(NodeSlot)));
+	return add_size(node_reads_shmem_size(),
+					add_size(offsetof(NodeShared, slots),
+							 mul_size(MaxBackends, sizeof(NodeSlot))));
 }
 
 void
@@ -46,6 +47,7 @@ node_shmem_init(void)
 	dsa_area   *area;
 
 	attached_area = NULL;
+	node_reads_shmem_init();
 	node_shared = ShmemInitStruct("pg_quorum node",
 								  add_size(offsetof(NodeShared, slots),
 										   mul_size(MaxBackends, sizeof(NodeSlot))),
@@ -77,6 +79,7 @@ node_shmem_init(void)
 	{
 		pg_atomic_init_u32(&node_shared->owner[i], 0);
 		pg_atomic_init_u64(&node_shared->commits[i].index, 0);
+		pg_atomic_init_u64(&node_shared->commits[i].first, 0);
 		pg_atomic_init_u64(&node_shared->commits[i].xid, 0);
 	}
 	pg_atomic_init_u64(&node_shared->applied_wanted, PG_UINT64_MAX);
@@ -303,6 +306,26 @@ uint64
 node_commit_index(void)
 {
 	return node_shared ? pg_atomic_read_u64(&node_shared->commit_index) : 0;
+}
+
+uint64
+node_known_commit_index(void)
+{
+	return node_shared ? Max(pg_atomic_read_u64(&node_shared->raft_commit),
+							 pg_atomic_read_u64(&node_shared->applied_index)) : 0;
+}
+
+bool
+node_cluster_id(pg_uuid_t *id)
+{
+	static const pg_uuid_t none;
+
+	if (!node_is_member())
+		return false;
+	LWLockAcquire(node_shared->status_lock, LW_SHARED);
+	*id = node_shared->status.cluster_id;
+	LWLockRelease(node_shared->status_lock);
+	return memcmp(id, &none, sizeof(none)) != 0;
 }
 
 /*

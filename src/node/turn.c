@@ -159,6 +159,7 @@ record_commit(uint64 index, FullTransactionId xid)
 
 	pg_atomic_write_u64(&commit->index, 0);
 	pg_write_barrier();
+	pg_atomic_write_u64(&commit->first, pg_atomic_read_u64(&node_shared->applied_index) + 1);
 	pg_atomic_write_u64(&commit->xid, U64FromFullTransactionId(xid));
 	pg_write_barrier();
 	pg_atomic_write_u64(&commit->index, index);
@@ -197,6 +198,21 @@ node_commit_xid(uint64 index, FullTransactionId *xid)
 	if (pg_atomic_read_u64(&commit->index) != index)
 		return false;
 	pg_read_barrier();
+	*xid = FullTransactionIdFromU64(pg_atomic_read_u64(&commit->xid));
+	pg_read_barrier();
+	return pg_atomic_read_u64(&commit->index) == index && FullTransactionIdIsValid(*xid);
+}
+
+/* See node.h. */
+bool
+node_commit_covers(uint64 index, uint64 *first, FullTransactionId *xid)
+{
+	NodeCommit *commit = &node_shared->commits[index % NODE_TURN_RING];
+
+	if (pg_atomic_read_u64(&commit->index) != index)
+		return false;
+	pg_read_barrier();
+	*first = pg_atomic_read_u64(&commit->first);
 	*xid = FullTransactionIdFromU64(pg_atomic_read_u64(&commit->xid));
 	pg_read_barrier();
 	return pg_atomic_read_u64(&commit->index) == index && FullTransactionIdIsValid(*xid);

@@ -32,6 +32,7 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
+#include "node/read.h"
 #include "node/worker.h"
 
 #define LEAVE_US		INT64CONST(400000)	/* for handing over at shutdown */
@@ -57,6 +58,7 @@ on_exit_worker(int code, Datum arg)
 {
 	if (node_shared == NULL)
 		return;
+	pg_atomic_write_u64(&node_reads->lease_until_us, 0);
 	pg_atomic_write_u32(&node_shared->is_leader, 0);
 	pg_atomic_write_u32(&node_shared->has_quorum, 0);
 	pg_atomic_write_u32(&node_shared->raft_proc, 0);
@@ -111,6 +113,7 @@ start(Worker *w)
 	mailbox_init(w);
 	lock_own_start(w);
 	applied_drop(w, "");		/* what a former worker was asked for */
+	read_init(w);
 	w->status_dirty = true;
 	worker_open(w);
 	pg_atomic_write_u32(&node_shared->raft_proc, compat_my_procno() + 1);
@@ -259,6 +262,7 @@ collect(Worker *w)
 	int			at_work;
 
 	mailbox_collect(w);
+	read_collect(w);
 	at_work = Max(w->npending + w->nposted, w->at_work - w->at_work / 16 - 1);
 	w->at_work = at_work;
 	if (w->nposted > 0 && at_work >= GATHER_MIN && 2 * w->nposted < at_work &&
@@ -277,12 +281,15 @@ turn(Worker *w)
 	collect(w);
 	if (w->state == WORKER_RUNNING)
 	{
+		/* before anybody is told what came in just now */
+		read_publish_lease(w);
 		if (w->now_us >= w->deadline_us && (worker_leads(w) || worker_may_campaign(w)))
 			raft_tick(w->raft, w->now_us, worker_entropy(w));
 		propose_run(w);
 		lock_after(w);
 		admin_run(w);
 		outcome_run(w);
+		read_run(w);
 		drive(w);
 
 		/* a leader may have become sure of itself just now: go on at once */
@@ -336,6 +343,7 @@ sleep_ms(Worker *w)
 		if ((worker_leads(w) || worker_may_campaign(w)))
 			wake_us = Min(wake_us, w->deadline_us);
 		wake_us = Min(wake_us, w->ping_us);
+		wake_us = Min(wake_us, read_deadline(w));
 		if (w->ring_limited)
 			wake_us = Min(wake_us, now_us + 5 * 1000);
 		if (w->watch_us != 0)

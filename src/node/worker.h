@@ -30,6 +30,7 @@
  *		worker_outcome.c	what became of a token
  *		worker_applied.c	who has applied what, for those who wait for it
  *		worker_lock*.c		the lock service (worker_lock.h)
+ *		worker_read.c		linearizable reads of sessions (their ids: below 2^63)
  *		worker_status.c		quorum.status and quorum.members
  *
  *-------------------------------------------------------------------------
@@ -647,6 +648,16 @@ extern void lock_own_freed(Worker *w, Pending *p);
 extern void lock_withdrawn(Worker *w, Pending *p);
 extern void lock_renewal_begin(Worker *w, int procno, RaftToken slot_token,
 							   const char *data, Size len);
+
+/* worker_read.c */
+extern void read_init(Worker *w);
+extern void read_collect(Worker *w);
+extern void read_run(Worker *w);
+extern void read_answered(Worker *w, const RaftRead *answers, size_t n);
+extern void read_role_changed(Worker *w);
+extern void read_forget(Worker *w);
+extern int64 read_deadline(const Worker *w);
+extern void read_publish_lease(Worker *w);
 
 /* worker_status.c */
 extern void status_progress(Worker *w);

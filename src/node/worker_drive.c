@@ -237,6 +237,7 @@ role_changed(Worker *w)
 	pg_atomic_write_u32(&node_shared->has_quorum,
 						raft_has_quorum(w->raft, w->now_us) ? 1 : 0);
 	pending_requeue(w);
+	read_role_changed(w);
 	w->retry_us = 0;
 	w->status_dirty = true;
 	w->status_us = 0;
@@ -281,8 +282,12 @@ drive(Worker *w)
 		w->deadline_us = out.next_deadline_us;
 		again = false;
 
+		read_publish_lease(w);
 		if (out.nreads > 0)
+		{
 			lock_reads(w, out.reads, out.nreads);
+			read_answered(w, out.reads, out.nreads);
+		}
 		for (size_t i = 0; i < out.nmsgs; i++)
 			peer_send_raft(w, &out.msgs[i]);
 		if (!write_log(w, &out))

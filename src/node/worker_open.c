@@ -84,6 +84,7 @@ worker_close(Worker *w)
 	pg_atomic_write_u32(&node_shared->has_quorum, 0);
 	w->raft = NULL;				/* callbacks do nothing from here on */
 	lock_forget(w);
+	read_forget(w);
 	io_wait(w);
 	io_batch_clear(&w->batch);
 	io_batch_clear(&w->inflight);

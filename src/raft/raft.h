@@ -406,6 +406,13 @@ extern bool raft_has_quorum(const Raft *r, int64_t now_us);	/* leader: heard a m
 extern bool raft_is_promotable(const Raft *r);
 /* Leader with lease_reads: does its lease hold? To be asked again after a read that used it. */
 extern bool raft_lease_valid(const Raft *r, int64_t now_us);
+/*
+ * Up to when it does, as far as is known now; 0: it does not, INT64_MAX: nobody
+ * else votes. What was said before is void as soon as a message leaves that came
+ * out of the core later (an order to take over, a configuration): ask before
+ * sending.
+ */
+extern int64_t raft_lease_until(const Raft *r);
 /* Leader: this learner keeps up, so making it a voter costs no availability. */
 extern bool raft_caught_up(const Raft *r, uint32_t peer);
 

@@ -133,26 +133,34 @@ raft_rounds_acked(Raft *r)
 	drop_waits(r, n);
 }
 
-bool
-raft_lease_valid(const Raft *r, int64_t now_us)
+int64_t
+raft_lease_until(const Raft *r)
 {
 	uint64_t	round;
 	int64_t		until;
 
 	if (!r->cfg.lease_reads || r->role != RAFT_LEADER || r->hard.commit < r->term_start)
-		return false;
+		return 0;
 	if (r->order_lost)
-		return false;
+		return 0;
 	for (uint32_t i = 0; i < r->npeers; i++)
 		if (raft_order_open(&r->peers[i]))
-			return false;
+			return 0;
 	if (!raft_other_voters(r))
-		return true;
+		return INT64_MAX;
 	round = raft_quorum_value(raft_active(r), round_of, r);
 	if (round <= r->lease_floor || round > r->round || r->round - round >= RAFT_ROUNDS)
-		return false;
+		return 0;
 	until = r->round_start_us[round % RAFT_ROUNDS] + r->cfg.election_timeout_us -
 		r->cfg.lease_drift_us;
+	return until > 0 ? until : 0;
+}
+
+bool
+raft_lease_valid(const Raft *r, int64_t now_us)
+{
+	int64_t		until = raft_lease_until(r);
+
 	return now_us < until && r->now_us < until;
 }
 

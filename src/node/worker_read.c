@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_read.c
+ *		Linearizable reads for this server's sessions (read.h): one round for all
+ *		that came in, and data of bounded age kept fresh while somebody wants it.
+ *
+ * One batch is under way at a time: what comes in meanwhile shares the next one.
+ * That is what makes many readers cheap; a reader waits two rounds at most. A
+ * batch that the core ends without an answer (leader gone, or changed) is asked
+ * again, until there is one or the sessions have given up.
+ *
+ * The core forgets no read, but is not ticked while this member must not
+ * campaign; so a batch has a limit of its own here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "node/read.h"
+#include "node/worker.h"
+
+#define RETRY_US		INT64CONST(10000)
+#define DEMAND_US		INT64CONST(3000000)	/* after the last reader of bounded age */
+
+static struct
+{
+	uint64		id;				/* of the batch under way; 0 none */
+	uint64		last_id;
+	uint64		ticket;			/* the newest one that it answers */
+	int64		begun_us;
+	uint64		started;		/* tickets up to here are in a batch, or answered */
+	int64		retry_us;
+	int64		refresh_us;		/* when data of bounded age are due again; 0 no */
+
+	/* who waits: dense list, and the ticket by procno (0: not in the list) */
+	int		   *procs;
+	int			nprocs;
+	uint64	   *tickets;
+}			reads;
+
+void
+read_init(Worker *w)
+{
+	memset(&reads, 0, sizeof(reads));
+	reads.procs = MemoryContextAllocZero(TopMemoryContext, sizeof(int) * MaxBackends);
+	reads.tickets = MemoryContextAllocZero(TopMemoryContext, sizeof(uint64) * MaxBackends);
+	reads.started = pg_atomic_read_u64(&node_reads->done_ticket);
+	/* what a former worker had begun is known to the sessions only */
+	for (int procno = 0; procno < MaxBackends; procno++)
+	{
+		uint64		ticket = pg_atomic_read_u64(&node_reads->slots[procno].ticket);
+
+		if (ticket <= reads.started)
+			continue;
+		reads.tickets[procno] = ticket;
+		reads.procs[reads.nprocs++] = procno;
+	}
+}
+
+/* Who came since the last look. Tickets are drawn before this, so asked covers them. */
+void
+read_collect(Worker *w)
+{
+	uint32		at;
+
+	if (pg_atomic_read_u32(&node_reads->stack_head) == NODE_STACK_END)
+		return;
+	at = pg_atomic_exchange_u32(&node_reads->stack_head, NODE_STACK_END);
+	while (at != NODE_STACK_END)
+	{
+		ReadSlot   *slot = &node_reads->slots[at];
+		uint32		procno = at;
+		uint64		ticket;
+
+		at = pg_atomic_read_u32(&slot->next);
+		pg_memory_barrier();
+		pg_atomic_exchange_u32(&slot->queued, 0);
+		ticket = pg_atomic_read_u64(&slot->ticket);
+		if (ticket == 0)
+			continue;
+		if (reads.tickets[procno] == 0)
+			reads.procs[reads.nprocs++] = (int) procno;
+		reads.tickets[procno] = ticket;
+	}
+}
+
+/* All that are answered by now. */
+static void
+wake_answered(void)
+{
+	uint64		done = pg_atomic_read_u64(&node_reads->done_ticket);
+	int			kept = 0;
+
+	for (int i = 0; i < reads.nprocs; i++)
+	{
+		int			procno = reads.procs[i];
+
+		if (reads.tickets[procno] > done)
+		{
+			reads.procs[kept++] = procno;
+			continue;
+		}
+		reads.tickets[procno] = 0;
+		node_wake_proc((uint32) procno + 1);
+	}
+	reads.nprocs = kept;
+}
+
+/* The batch under way came to nothing: whoever still waits is in the next one. */
+static void
+ask_again(Worker *w)
+{
+	reads.id = 0;
+	reads.started = pg_atomic_read_u64(&node_reads->done_ticket);
+	reads.retry_us = w->now_us + RETRY_US;
+}
+
+static int64
+patience_us(void)
+{
+	return (int64) Max(quorum_election_timeout_ms, 3 * quorum_heartbeat_interval_ms) * 2000;
+}
+
+/* When data of bounded age are to be refreshed next; 0: nobody wants any. */
+static int64
+refresh_due(Worker *w)
+{
+	int64		demand_us = (int64) pg_atomic_read_u64(&node_reads->demand_us);
+	int64		staleness_us;
+	int64		every_us;
+
+	if (demand_us == 0)
+		return 0;
+	if (w->now_us - demand_us > DEMAND_US)
+	{
+		pg_atomic_write_u64(&node_reads->demand_us, 0);
+		pg_atomic_write_u64(&node_reads->demand_staleness_us, 0);
+		return 0;
+	}
+	staleness_us = (int64) pg_atomic_read_u64(&node_reads->demand_staleness_us);
+	every_us = Min((int64) quorum_heartbeat_interval_ms * 1000, staleness_us / 4);
+	/* less than this and readers had better ask themselves */
+	every_us = Max(every_us, 2000);
+	return (int64) pg_atomic_read_u64(&node_reads->fresh_us) + every_us;
+}
+
+void
+read_run(Worker *w)
+{
+	uint64		asked;
+	bool		wanted;
+
+	if (reads.id != 0 && w->now_us - reads.begun_us > patience_us())
+		ask_again(w);
+	reads.refresh_us = refresh_due(w);
+	if (reads.id != 0 || w->now_us < reads.retry_us)
+		return;
+	asked = pg_atomic_read_u64(&node_reads->asked);
+	wanted = asked > reads.started;
+	if (!wanted && (reads.refresh_us == 0 || w->now_us < reads.refresh_us))
+	{
+		/* one that came late for a batch that has been answered meanwhile */
+		if (reads.nprocs > 0)
+			wake_answered();
+		return;
+	}
+	/* the tickets are out; what is acknowledged from here on is not promised */
+	pg_memory_barrier();
+	reads.id = ++reads.last_id;
+	reads.ticket = asked;
+	reads.started = asked;
+	reads.begun_us = node_monotonic_us();
+	raft_read_index(w->raft, reads.id, w->now_us);
+}
+
+/* The core's answers. */
+void
+read_answered(Worker *w, const RaftRead *answers, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		if (answers[i].id != reads.id)
+			continue;			/* given up */
+		if (!answers[i].ok)
+		{
+			ask_again(w);
+			continue;
+		}
+		reads.id = 0;
+		if (answers[i].index > pg_atomic_read_u64(&node_reads->done_index))
+		{
+			pg_atomic_write_u64(&node_reads->done_index, answers[i].index);
+			pg_atomic_write_u64(&node_reads->fresh_index, answers[i].index);
+		}
+		pg_memory_barrier();
+		if ((uint64) reads.begun_us > pg_atomic_read_u64(&node_reads->fresh_us))
+			pg_atomic_write_u64(&node_reads->fresh_us, (uint64) reads.begun_us);
+		pg_atomic_write_u64(&node_reads->done_ticket, reads.ticket);
+		pg_memory_barrier();
+		wake_answered();
+	}
+}
+
+/* There is another leader: what failed for want of one is asked at once. */
+void
+read_role_changed(Worker *w)
+{
+	reads.retry_us = 0;
+}
+
+/* The core is gone, with what it was asked. */
+void
+read_forget(Worker *w)
+{
+	pg_atomic_write_u64(&node_reads->lease_until_us, 0);
+	pg_memory_barrier();
+	if (reads.id != 0)
+		ask_again(w);
+}
+
+/* When read_run() has something to do without being woken; INT64_MAX: never. */
+int64
+read_deadline(const Worker *w)
+{
+	int64		deadline_us = INT64_MAX;
+
+	if (reads.id != 0)
+		return reads.begun_us + patience_us();
+	if (reads.refresh_us != 0)
+		deadline_us = Max(reads.refresh_us, reads.retry_us);
+	if (pg_atomic_read_u64(&node_reads->asked) > reads.started)
+		deadline_us = Min(deadline_us, reads.retry_us);
+	return deadline_us;
+}
+
+/*
+ * Before anything of this output leaves: sessions with a lease go by what is
+ * stored here (read.h).
+ */
+void
+read_publish_lease(Worker *w)
+{
+	uint64		commit = raft_commit_index(w->raft);
+	uint64		until_us = (uint64) raft_lease_until(w->raft);
+	bool		changed = false;
+
+	if (pg_atomic_read_u64(&node_shared->raft_commit) != commit)
+	{
+		pg_atomic_write_u64(&node_shared->raft_commit, commit);
+		pg_write_barrier();
+		changed = true;
+	}
+	if (pg_atomic_read_u64(&node_reads->lease_until_us) != until_us)
+	{
+		pg_atomic_write_u64(&node_reads->lease_until_us, until_us);
+		changed = true;
+	}
+	if (changed)
+		pg_memory_barrier();
+}
