@@ -150,6 +150,13 @@ compat_eval_plan_qual_init(EPQState *epq, EState *estate)
 	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, restart)
 #endif
 
+/* 16: settings' extra data in memory of their own (407b50f2d4) */
+#if PG_VERSION_NUM >= 160000
+#define compat_guc_malloc(size) guc_malloc(LOG, size)
+#else
+#define compat_guc_malloc(size) malloc(size)
+#endif
+
 /* 18: ExecutorRun without execute_once (3eea7a0c97) */
 #if PG_VERSION_NUM >= 180000
 #define COMPAT_EXECUTE_ONCE_PARAM

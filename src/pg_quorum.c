@@ -20,6 +20,7 @@
 
 #include "clock/clock_shmem.h"
 #include "consistency/idempotency.h"
+#include "consistency/read.h"
 #include "consistency/write.h"
 #include "lock/lock.h"
 #include "node/node.h"
@@ -65,6 +66,7 @@ _PG_init(void)
 	lock_define_settings();
 	write_define_settings();
 	idempotency_define_settings();
+	read_define_settings();
 	MarkGUCPrefixReserved("quorum");
 
 	if (!process_shared_preload_libraries_in_progress)
@@ -75,6 +77,7 @@ _PG_init(void)
 	prev_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = quorum_shmem_startup;
 
+	read_install();
 	replication_install_hooks();
 	replication_install_ops();
 	write_install();

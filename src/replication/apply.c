@@ -51,6 +51,7 @@
 #include "replication/ddl.h"
 #include "replication/gate.h"
 #include "replication/image_internal.h"
+#include "replication/session.h"
 #include "replication/stats.h"
 #include "storage/rlog.h"
 
@@ -530,7 +531,7 @@ main_loop(void)
 		wait = Min(gate_work(), FLUSH_INTERVAL_MS);
 		if (image_turn())
 			continue;
-		if (node_apply_next(&first))
+		if (!quorum_debug_apply_hold && node_apply_next(&first))
 			apply_from(first);
 		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)
 			open_gate();

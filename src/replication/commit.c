@@ -48,6 +48,9 @@
 
 PG_FUNCTION_INFO_V1(quorum_transaction_token);
 
+void		(*replication_before_propose) (void) = NULL;
+void		(*replication_decided) (uint64 index, RaftStamp stamp) = NULL;
+
 static RaftToken current_token;
 static bool has_token = false;
 static RaftToken last_token;
@@ -302,6 +305,8 @@ commit_decided(const NodeAnswer *answer)
 	in_doubt.previous = error_context_stack;
 	error_context_stack = &in_doubt;
 
+	if (replication_decided)
+		replication_decided(answer->index, answer->stamp);
 	wait_for_turn(answer->index);
 	decided = true;
 	decided_index = answer->index;
@@ -327,6 +332,9 @@ pre_commit(void)
 		stats_add(STAT_DOOMED, 1);
 		conflict_report_doomed();
 	}
+
+	if (replication_before_propose)
+		replication_before_propose();
 
 	/*
 	 * From the proposal on a cancel is dealt with by node_propose() alone: it

@@ -14,6 +14,7 @@
 
 #include "postgres.h"
 
+#include "raft/raft.h"
 #include "utils/snapshot.h"
 
 /* called by pg_quorum.c */
@@ -40,6 +41,14 @@ extern void replication_become_applier(void);
  * its commit back.
  */
 extern bool replication_is_own_entry(void);
+
+/*
+ * For the consistency layer. before_propose: in PRE_COMMIT, a transaction with a
+ * write set that will be proposed next; may throw. decided: its entry is
+ * committed in the log, whatever becomes of the local commit; must not throw.
+ */
+extern void (*replication_before_propose) (void);
+extern void (*replication_decided) (uint64 index, RaftStamp stamp);
 
 /* Name of the replication origin that carries the applied index. */
 #define REPLICATION_ORIGIN_NAME "pg_quorum"

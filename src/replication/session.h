@@ -31,6 +31,7 @@ typedef enum QuorumDdl
 extern int	quorum_mixed_transactions;
 extern int	quorum_replicate_ddl;
 extern int	quorum_max_transaction_size_kb;
+extern bool quorum_debug_apply_hold;
 
 extern void session_define_settings(void);
 

@@ -18,6 +18,7 @@
 int			quorum_mixed_transactions = QUORUM_MIXED_ERROR;
 int			quorum_replicate_ddl = QUORUM_DDL_REPLICATED;
 int			quorum_max_transaction_size_kb = 128 * 1024;
+bool		quorum_debug_apply_hold = false;
 
 static const struct config_enum_entry mixed_values[] = {
 	{"error", QUORUM_MIXED_ERROR, false},
@@ -56,6 +57,12 @@ session_define_settings(void)
 							NULL, &quorum_max_transaction_size_kb,
 							128 * 1024, 64, 1000 * 1024,
 							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomBoolVariable("quorum.debug_apply_hold",
+							 "For tests: the apply worker of this server applies nothing.",
+							 NULL, &quorum_debug_apply_hold, false,
+							 PGC_SIGHUP,
+							 GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
 }
 
 bool
