@@ -155,6 +155,34 @@ sub worker
 	return undef;
 }
 
+# Backends of the clients, and not those of the test itself.
+sub client_backends
+{
+	my ($self, $node) = @_;
+	my @pids;
+
+	for my $pid ($self->{cluster}->pids($node))
+	{
+		open my $in, '<', "/proc/$pid/cmdline" or next;
+		push @pids, $pid if (readline($in) // '') =~ /\[local\]/;
+	}
+	return @pids;
+}
+
+sub signal_clients
+{
+	my ($self, $signal) = @_;
+	my $node = pick($self->{cluster}->nodes);
+
+	for (1 .. 5)
+	{
+		my $pid = pick($self->client_backends($node));
+		kill $signal, $pid if $pid;
+		usleep(30_000);
+	}
+	return sub { };
+}
+
 sub kill_some
 {
 	my ($self, @victims) = @_;
@@ -216,9 +244,30 @@ my %FAULTS = (
 	crash => sub {
 		my ($self) = @_;
 		my $node = pick($self->{cluster}->nodes);
-		my $pid = $self->worker($node, pick('raft', 'apply'));
+		my $pid = rand() < 0.3 ? pick($self->client_backends($node)) :
+		  $self->worker($node, pick('raft', 'apply'));
 		kill 'KILL', $pid if $pid;
 		return sub { };
+	},
+	terminate => sub { $_[0]->signal_clients('TERM') },
+	cancel => sub { $_[0]->signal_clients('INT') },
+	# no space for the log; then a disk that fails, after which only a restart helps
+	full => sub {
+		my ($self) = @_;
+		my $node = rand() < 0.5 ? $self->leader_or_any : pick($self->{cluster}->nodes);
+		$self->{cluster}->fault($node, 'full');
+		return sub { $self->{cluster}->no_fault($node, 'full') };
+	},
+	eio => sub {
+		my ($self) = @_;
+		my $c = $self->{cluster};
+		my $node = rand() < 0.5 ? $self->leader_or_any : pick($c->nodes);
+		$c->fault($node, 'eio');
+		return sub {
+			$c->kill9($node);
+			$c->no_fault($node, 'eio');
+			$c->restart($node);
+		};
 	},
 	restart => sub {
 		my ($self) = @_;
@@ -278,10 +327,14 @@ my %FAULTS = (
 	'clock-far' => sub { $_[0]->set_clocks(20_000_000) },
 );
 
+# Those that leave all processes as they are.
+my %OF_LINKS = map { $_ => 1 } qw(isolate isolate-leader halves one-way ring silence reset slow);
+
 # Names that stand for several.
 my %GROUPS = (
 	none => [],
-	crashes => [qw(kill kill-leader kill-all crash restart)],
+	crashes => [qw(kill kill-leader kill-all crash restart eio)],
+	disks => [qw(full eio)],
 	pauses => [qw(pause pause-leader pause-worker)],
 	partitions => [qw(isolate isolate-leader halves one-way ring silence reset)],
 	clocks => [qw(clock clock-far)],
@@ -307,10 +360,12 @@ sub note_fault
 	push @{ $self->{events} }, [ now_us(), $what ];
 }
 
-# Random faults until the time is over; all is whole again in the end.
+# Random faults until the time is over; all is whole again in the end. Often two
+# at once: then one of them is of the network, and the other one of any kind.
 sub torment
 {
 	my ($self, $until, @names) = @_;
+	my @links = grep { $OF_LINKS{$_} } @names;
 
 	while (QuorumCluster::now() < $until)
 	{
@@ -319,14 +374,21 @@ sub torment
 			usleep(100_000);
 			next;
 		}
-		my $name = pick(@names);
-		$self->note_fault("$name begins");
-		my $undo = $FAULTS{$name}->($self);
+		my @now = (@links && rand() < 0.4 ? pick(@links) : (), pick(@names));
+		my @undo;
+		$self->note_fault("@now begins");
+		for my $name (@now)
+		{
+			unshift @undo, $FAULTS{$name}->($self);
+			usleep(int(rand(400_000))) if @now > 1;
+		}
 		usleep(int(rand() < 0.3 ? rand(4_000_000) : rand(1_500_000)));
-		$self->note_fault("$name ends");
-		$undo->();
-		$self->note_fault("$name undone");
-		usleep(int(rand(1_200_000)));
+		$self->note_fault("@now ends");
+		# what is first is not always what was last
+		@undo = reverse @undo if rand() < 0.5;
+		$_->() for @undo;
+		$self->note_fault("@now undone");
+		usleep(int(rand() < 0.3 ? rand(50_000) : rand(1_200_000)));
 	}
 }
 
@@ -436,7 +498,7 @@ sub run
 	$c->node(1)->safe_psql($DB, join ';', map { "DELETE FROM $_" } grep { !/bank/ } @TABLES);
 	$c->settle;
 	# a server that is killed may show for a while what it showed before
-	my $forgets = grep { /kill|crash/ } @faults;
+	my $forgets = grep { /kill|crash|eio/ } @faults;
 	$client{pid} = open2($client{out}, $client{in}, "$self->{tools}/client", '-w', $workload, '-o', $file,
 		$forgets ? () : '-a',
 		'-c', $args{clients} // 2 * (my @n = $c->nodes), '-s', $seed,
@@ -474,7 +536,7 @@ sub run
 	printf $out "%d %.3f %s\n", $_->[0], ($_->[0] - $begin_us) / 1e6, $_->[1] for @{ $self->{events} };
 	close $out;
 	my %seen;
-	$seen{$_}++ for map { $_->[1] =~ /^(\S+) begins/ ? $1 : () } @{ $self->{events} };
+	$seen{$_}++ for map { $_->[1] =~ /^(.*) begins/ ? split(' ', $1) : () } @{ $self->{events} };
 	diag("$what, seed $seed: " . $self->summary($file, $begin_us, $end_us));
 	diag('    faults: ' . join(', ', map { "$_ $seen{$_}" } sort keys %seen)) if %seen;
 	diag('    errors: ' . join(', ', map { "$_ $states{$_}" } sort keys %states)) if %states;
