@@ -545,9 +545,19 @@ first_grantable(LkKey *key, int64_t now_us)
 
 		if (is_grantable(wait->waiter, now_us))
 			return wait->waiter;
-		/* behind this one everybody waits */
-		if (!wait->waiter->suspended && wait->mode != LK_SHARED)
-			return NULL;
+		if (wait->waiter->suspended || wait->mode == LK_SHARED)
+			continue;
+
+		/* behind this one everybody waits, but others of the same owner */
+		for each_link(o, &wait->waiter->owner->waiters)
+		{
+			LkWaiter   *other = container(LkWaiter, by_owner, o);
+
+			for (uint32_t i = 0; i < other->nwaits; i++)
+				if (other->waits[i].key == key && is_grantable(other, now_us))
+					return other;
+		}
+		return NULL;
 	}
 	return NULL;
 }
