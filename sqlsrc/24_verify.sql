@@ -65,3 +65,27 @@ GRANT EXECUTE ON FUNCTION quorum.verify(regclass) TO quorum_admin;
 CREATE FUNCTION quorum._table_state(asker bigint, schema_name text, table_name text) RETURNS text
 AS 'MODULE_PATHNAME', 'quorum_table_state' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION quorum._table_state(bigint, text, text) FROM PUBLIC;
+
+-- Tables of this member that were repaired: behind which entry, how it went, and
+-- up to which entry their rows are ahead of everything else. This server's own.
+CREATE TABLE quorum.resync_state (
+	table_id integer PRIMARY KEY,
+	log_index bigint NOT NULL,
+	ahead_until bigint NOT NULL,
+	good boolean NOT NULL,
+	outcome text NOT NULL
+);
+REVOKE ALL ON quorum.resync_state FROM PUBLIC;
+INSERT INTO quorum._local_table VALUES ('quorum.resync_state');
+
+CREATE FUNCTION quorum._resync(table_id integer, target bigint, source bigint) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_resync' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum._resync_outcome(table_id integer) RETURNS text
+AS 'MODULE_PATHNAME', 'quorum_resync_outcome' LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION quorum._resync_outcome(integer) FROM PUBLIC;
+
+CREATE FUNCTION quorum.resync_table(rel regclass, "from" text DEFAULT NULL, member text DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_resync_table' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION quorum.resync_table(regclass, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quorum.resync_table(regclass, text, text) TO quorum_admin;

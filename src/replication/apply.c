@@ -50,6 +50,7 @@
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
 #include "replication/gate.h"
+#include "replication/resync.h"
 #include "replication/image_internal.h"
 #include "replication/session.h"
 #include "replication/stats.h"
@@ -62,6 +63,7 @@
 #define GATE_RETRY_MS		1000
 #define RETRY_FIRST_MS		5
 #define RETRY_LAST_MS		5000
+#define PAUSE_LOOK_MS		100
 #define START_RETRY_LAST_MS 10000
 #define REPEAT_LOG_US		INT64CONST(60000000)
 
@@ -150,15 +152,15 @@ wait_ms(long timeout_ms)
 	}
 }
 
-/* For the whole time, however often the latch is set. */
+/* For the whole time, however often the latch is set; unless there is something to be done about it. */
 void
 apply_pause_ms(int64 duration_ms)
 {
 	int64		end_us = clock_monotonic_us() + duration_ms * 1000;
 	int64		left_us;
 
-	while ((left_us = end_us - clock_monotonic_us()) > 0)
-		wait_ms(left_us / 1000 + 1);
+	while ((left_us = end_us - clock_monotonic_us()) > 0 && !resync_wanted_here())
+		wait_ms(Min(left_us / 1000 + 1, PAUSE_LOOK_MS));
 }
 
 /* ---------- the log ---------- */
@@ -244,7 +246,7 @@ apply_data(const RlogRecord *entry, Batch *batch)
 		{
 			case 'T':
 				apply_rows_end();
-				apply_truncate(record);
+				apply_truncate(record, entry->index);
 				batch->closed = true;
 				batch->statements++;
 				break;
@@ -259,6 +261,8 @@ apply_data(const RlogRecord *entry, Batch *batch)
 				batch->closed = true;
 				break;
 			default:
+				if (resync_covers(record->table_id, entry->index))
+					continue;
 				apply_rows_record(record);
 				batch->rows++;
 				break;
@@ -381,6 +385,7 @@ report_failure(uint64 index, const ErrorData *edata)
 	int64		now_us = clock_monotonic_us();
 
 	failures++;
+	resync_note_stopped(true);
 	if (failures == 1 && (is_passing(edata->sqlerrcode) || is_row_clash(edata->sqlerrcode)))
 		return;
 	snprintf(reason, sizeof(reason), "stopped at entry " UINT64_FORMAT ": %s",
@@ -405,6 +410,7 @@ report_success(void)
 	if (failures == 0)
 		return;
 	failures = 0;
+	resync_note_stopped(false);
 	if (last_reason[0] != '\0')
 		ereport(LOG,
 				(errmsg("pg_quorum: entries of the log are applied again")));
@@ -516,6 +522,28 @@ open_gate(void)
 	gate_next_us = all ? 0 : clock_monotonic_us() + GATE_RETRY_MS * INT64CONST(1000);
 }
 
+/* A session asks for a table to be put right, so that we can go on. */
+static void
+put_right(void)
+{
+	node_apply_busy(node_applied_index() + 1);
+	PG_TRY();
+	{
+		resync_here();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata = apply_clean_up_after_error();
+
+		ereport(LOG,
+				(errcode(edata->sqlerrcode),
+				 errmsg("pg_quorum: could not repair a table: %s", edata->message)));
+		FreeErrorData(edata);
+	}
+	PG_END_TRY();
+	node_apply_busy(0);
+}
+
 static void
 main_loop(void)
 {
@@ -529,6 +557,8 @@ main_loop(void)
 
 		CHECK_FOR_INTERRUPTS();
 		wait = Min(gate_work(), FLUSH_INTERVAL_MS);
+		if (resync_wanted_here())
+			put_right();
 		if (image_turn())
 			continue;
 		if (!quorum_debug_apply_hold && node_apply_next(&first))
@@ -545,6 +575,7 @@ main_loop(void)
 		if (now_us >= next_flush_us)
 		{
 			publish_flushed();
+			resync_tidy();
 			pgstat_report_stat(false);
 			next_flush_us = now_us + FLUSH_INTERVAL_MS * INT64CONST(1000);
 		}
@@ -703,6 +734,7 @@ replication_apply_main(Datum arg)
 		progress = node_applied_index();
 	node_apply_ready(progress);
 	publish_flushed();
+	resync_load();
 	image_resume();
 	main_loop();
 }

@@ -25,6 +25,7 @@
 #include "compat.h"
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
+#include "replication/resync.h"
 #include "replication/tables.h"
 
 /* ---------- TRUNCATE ---------- */
@@ -57,7 +58,7 @@ add_relation(TruncateList *list, Oid relid, LOCKMODE lockmode)
 
 /* All that the statement emptied there is named; nothing cascades here. */
 void
-apply_truncate(WsRecord *rec)
+apply_truncate(WsRecord *rec, uint64 index)
 {
 	TruncateList list = {0};
 	ListCell   *lc;
@@ -67,6 +68,8 @@ apply_truncate(WsRecord *rec)
 		Oid			relid = tables_oid_of(rec->table_ids[i]);
 		List	   *children;
 
+		if (resync_covers(rec->table_ids[i], index))
+			continue;
 		if (!OidIsValid(relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
@@ -81,6 +84,8 @@ apply_truncate(WsRecord *rec)
 			add_relation(&list, lfirst_oid(lc), NoLock);
 	}
 
+	if (list.rels == NIL)
+		return;
 	ddl_depth++;
 	PG_TRY();
 	{

@@ -103,7 +103,7 @@ extern void apply_rows_forget(void);
 
 /* ---------- apply_ddl.c ---------- */
 
-extern void apply_truncate(WsRecord *rec);
+extern void apply_truncate(WsRecord *rec, uint64 index);
 extern void apply_statement(WsRecord *rec);
 
 #endif							/* PGQ_APPLY_INTERNAL_H */

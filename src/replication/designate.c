@@ -82,8 +82,8 @@ next_table_id(void)
 }
 
 /* What all members must agree on, one line an item. */
-static char *
-definition_of(Oid relid)
+char *
+designate_definition(Oid relid)
 {
 	OwnSql		saved;
 	MemoryContext caller = CurrentMemoryContext;
@@ -369,7 +369,7 @@ quorum_table_state(PG_FUNCTION_ARGS)
 	ownsql_end(&saved);
 	if (has_rows)
 		PG_RETURN_TEXT_P(cstring_to_text("rows"));
-	PG_RETURN_TEXT_P(cstring_to_text(psprintf("empty %s", definition_of(relid))));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("empty %s", designate_definition(relid))));
 }
 
 static void
@@ -492,7 +492,7 @@ designate_add(Oid relid)
 	check_identity(rel);
 	check_foreign_keys(rel);
 	mixed_replicated_change();
-	definition = definition_of(relid);
+	definition = designate_definition(relid);
 	check_others(rel, definition);
 
 	table_id = next_table_id();
@@ -560,7 +560,7 @@ require_applying(const char *function)
 static void
 check_same_definition(Relation rel, const char *wanted)
 {
-	char	   *have = definition_of(RelationGetRelid(rel));
+	char	   *have = designate_definition(RelationGetRelid(rel));
 
 	if (strcmp(have, wanted) != 0)
 		ereport(ERROR,

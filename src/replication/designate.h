@@ -12,6 +12,8 @@
 
 #include "utils/rel.h"
 
+/* What all members must agree on, as text. */
+extern char *designate_definition(Oid relid);
 /*
  * What quorum.add_table does, whoever calls: for tables of a replicated schema,
  * whose owner need not be allowed to change which tables are replicated.

@@ -94,13 +94,20 @@ typedef struct Errand
 	uint32		tables[FLEXIBLE_ARRAY_MEMBER];
 } Errand;
 
-/* in the background worker: tables that are locked */
+/* in the background worker: tables that are locked, and the entry */
 static List *locked = NIL;
+static uint64 asked_index = 0;
 
 bool
 inquiry_locked(uint32 table_id)
 {
 	return list_member_int(locked, (int) table_id);
+}
+
+uint64
+inquiry_index(void)
+{
+	return asked_index;
 }
 
 /* ---------- the apply worker ---------- */
@@ -276,6 +283,7 @@ lock_table(uint32 table_id)
 static void
 take_over(Errand *errand)
 {
+	asked_index = errand->index;
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	ImportSnapshot(errand->snapshot);
 	for (int i = 0; i < errand->ntables; i++)

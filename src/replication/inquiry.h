@@ -33,8 +33,9 @@ typedef struct InquiryAnswer
  */
 extern List *inquiry_ask(const char *query, List *table_ids, uint64 *index);
 
-/* In the query: did the lock on this table come about at once? */
+/* In the query: did the lock on this table come about at once? And the entry. */
 extern bool inquiry_locked(uint32 table_id);
+extern uint64 inquiry_index(void);
 
 extern PGDLLEXPORT void inquiry_worker_main(Datum arg);
 

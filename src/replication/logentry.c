@@ -3,8 +3,9 @@
  * logentry.c
  *		Statements of ours in the log. See logentry.h.
  *
- * The payload is a write set without keys that has one 'X' record with an empty
- * role: nothing to certify, so it is never refused in favour of another one.
+ * The payload is a write set that has one 'X' record with an empty role, and no
+ * key or one whose base is above all that ever was: so it is never refused in
+ * favour of another one.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,16 +38,29 @@ put_string(StringInfo to, const char *text)
 }
 
 static void
-put_payload(StringInfo to, const char *statement, bool alone)
+put_fixed(StringInfo to, uint64 value, int bytes)
 {
-	char		header[WS_HEADER_SIZE] = {0};
+	for (int i = 0; i < bytes; i++)
+		appendStringInfoCharMacro(to, (char) (value >> (8 * i)));
+}
 
-	header[0] = WS_VERSION;
-	header[1] = WS_KIND_TRANSACTION;
-	header[2] = alone ? WS_FLAG_ALONE : 0;
-	header[8] = 1;				/* records, low byte first */
+/* key 0: none. Layout: writeset.h. */
+static void
+put_payload(StringInfo to, const char *statement, bool alone, uint64 key)
+{
 	initStringInfo(to);
-	appendBinaryStringInfo(to, header, sizeof(header));
+	put_fixed(to, WS_VERSION, 1);
+	put_fixed(to, WS_KIND_TRANSACTION, 1);
+	put_fixed(to, alone ? WS_FLAG_ALONE : 0, 2);
+	put_fixed(to, key != 0 ? 1 : 0, 4);
+	put_fixed(to, 1, 4);
+	put_fixed(to, 0, 4);
+	put_fixed(to, PG_INT64_MAX, 8);
+	if (key != 0)
+	{
+		put_fixed(to, key, 8);
+		put_fixed(to, 1, 4);	/* at the highest base, exclusive */
+	}
 	appendStringInfoCharMacro(to, 'X');
 	put_string(to, "");
 	put_string(to, "pg_catalog");
@@ -54,8 +68,8 @@ put_payload(StringInfo to, const char *statement, bool alone)
 	put_string(to, statement);
 }
 
-uint64
-logentry_submit(const char *statement, bool alone)
+static uint64
+submit(const char *statement, bool alone, uint64 key)
 {
 	StringInfoData payload;
 	NodePart	part;
@@ -63,7 +77,7 @@ logentry_submit(const char *statement, bool alone)
 	RaftToken	token;
 
 	node_require_member();
-	put_payload(&payload, statement, alone);
+	put_payload(&payload, statement, alone, key);
 	part.data = payload.data;
 	part.len = payload.len;
 	token = node_next_token();
@@ -110,6 +124,18 @@ logentry_require_applying(const char *function)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("quorum.%s is part of the log and cannot be called", function)));
+}
+
+uint64
+logentry_submit(const char *statement, bool alone)
+{
+	return submit(statement, alone, 0);
+}
+
+uint64
+logentry_submit_key(const char *statement, uint64 key)
+{
+	return submit(statement, true, key);
 }
 
 /* It has the turn: everything below is applied, and it is next. */

@@ -21,6 +21,12 @@
  */
 extern uint64 logentry_submit(const char *statement, bool alone);
 
+/*
+ * The same, alone, with an exclusive key that is never refused: transactions
+ * that have used the key before it are, if they come after it.
+ */
+extern uint64 logentry_submit_key(const char *statement, uint64 key);
+
 /* For the functions that such statements call: ERROR outside the apply worker. */
 extern void logentry_require_applying(const char *function);
 

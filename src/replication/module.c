@@ -14,6 +14,7 @@
 #include "replication/gate.h"
 #include "replication/image_internal.h"
 #include "replication/replication.h"
+#include "replication/resync.h"
 #include "replication/session.h"
 #include "replication/stats.h"
 
@@ -27,7 +28,7 @@ replication_define_settings(void)
 Size
 replication_shmem_size(void)
 {
-	return add_size(stats_shmem_size(),
+	return add_size(add_size(stats_shmem_size(), resync_shmem_size()),
 					add_size(conflict_shmem_size(),
 							 add_size(apply_shmem_size(),
 									  add_size(gate_shmem_size(), image_shmem_size()))));
@@ -37,6 +38,7 @@ void
 replication_shmem_init(void)
 {
 	stats_shmem_init();
+	resync_shmem_init();
 	conflict_shmem_init();
 	apply_shmem_init();
 	gate_shmem_init();

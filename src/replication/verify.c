@@ -25,11 +25,13 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
@@ -37,8 +39,10 @@
 #include "replication/inquiry.h"
 #include "replication/logentry.h"
 #include "replication/ownsql.h"
+#include "replication/resync.h"
 #include "replication/session.h"
 #include "replication/tables.h"
+#include "replication/verify.h"
 
 PG_FUNCTION_INFO_V1(quorum_verify);
 PG_FUNCTION_INFO_V1(quorum_verify_table);
@@ -49,7 +53,9 @@ PG_FUNCTION_INFO_V1(quorum_do_mark);
 #define SMALL_RANGE		50		/* rows: not divided any more */
 #define ROUNDS			4
 #define MARK_WAIT_US	INT64CONST(10000000)
-#define BUSY_ROUNDS		3		/* for tables whose lock was not to be had */
+#define BUSY_ROUNDS		10		/* for tables that were just being changed as a whole */
+#define BUSY_PAUSE_MS	100
+#define AWAY_US			INT64CONST(10000000)
 
 typedef struct Have
 {
@@ -61,6 +67,7 @@ typedef struct Have
 	bool		missing;		/* the table is not there: that is an answer, too */
 	bool		differs;
 	List	   *different;		/* of ranges, by number */
+	char	   *outcome;		/* of its last repair, if that was asked for */
 } Have;
 
 typedef struct Subject
@@ -112,6 +119,19 @@ make_subject(uint32 table_id, Oid relid)
 	return subject;
 }
 
+uint32
+verify_table_id(Oid relid)
+{
+	uint32		table_id = tables_id_of_oid(relid);
+
+	if (table_id == 0 || tables_oid_of(table_id) != relid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not a replicated table", get_rel_name(relid)),
+				 errhint("quorum.tables lists them.")));
+	return table_id;
+}
+
 static List *
 find_subjects(Oid only)
 {
@@ -124,16 +144,7 @@ find_subjects(Oid only)
 	ListCell   *relid;
 
 	if (OidIsValid(only))
-	{
-		uint32		table_id = tables_id_of_oid(only);
-
-		if (table_id == 0 || tables_oid_of(table_id) != only)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" is not a replicated table", get_rel_name(only)),
-					 errhint("quorum.tables lists them.")));
-		return list_make1(make_subject(table_id, only));
-	}
+		return list_make1(make_subject(verify_table_id(only), only));
 	ownsql_begin(&saved);
 	ownsql_look("SELECT table_id, rel::oid FROM quorum.tables ORDER BY 1", 0, NULL, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -291,7 +302,7 @@ quorum_verify_table(PG_FUNCTION_ARGS)
 	appendStringInfo(&text, "%u", table_id);
 	if (!OidIsValid(relid))
 		appendStringInfoString(&text, " missing");
-	else if (!inquiry_locked(table_id))
+	else if (!inquiry_locked(table_id) || resync_is_ahead(table_id, inquiry_index()))
 		appendStringInfoString(&text, " busy");
 	else
 	{
@@ -317,7 +328,7 @@ bounds_literal(const Subject *subject)
 }
 
 static char *
-make_query(List *subjects, List **table_ids)
+make_query(List *subjects, bool outcome, List **table_ids)
 {
 	StringInfoData sql;
 	ListCell   *lc;
@@ -334,6 +345,9 @@ make_query(List *subjects, List **table_ids)
 		*table_ids = lappend_int(*table_ids, (int) subject->table_id);
 	}
 	appendStringInfoString(&sql, ") AS v (id, bounds)");
+	if (outcome)
+		appendStringInfo(&sql, " UNION ALL SELECT 'resync ' || quorum._resync_outcome(%u)",
+						 ((Subject *) linitial(subjects))->table_id);
 	return sql.data;
 }
 
@@ -381,6 +395,8 @@ take_answer(Subject *subject, const InquiryAnswer *answer)
 	{
 		char	   *rest;
 
+		if (answer->rows[i] && strncmp(answer->rows[i], "resync ", 7) == 0)
+			have->outcome = answer->rows[i] + 7;
 		if (answer->rows[i] == NULL || strncmp(answer->rows[i], prefix, strlen(prefix)) != 0)
 			continue;
 		have->problem = NULL;
@@ -574,18 +590,22 @@ mark_table(const Subject *subject)
 }
 
 static void
-tell_here(uint64 index)
+tell_here(uint64 index, Datum tables)
 {
+	Oid			types[] = {INT4ARRAYOID};
+
 	ownsql_run(psprintf("SELECT r.schema_name || '.' || r.table_name, d.key_ranges::text "
 						"FROM quorum.difference d JOIN quorum.replicated_table r USING (table_id) "
-						"WHERE d.node_id = %u AND d.log_index = " UINT64_FORMAT, node_id(), index),
-			   0, NULL, NULL, NULL, SPI_OK_SELECT);
+						"WHERE d.node_id = %u AND d.log_index = " UINT64_FORMAT " AND table_id = ANY ($1)",
+						node_id(), index),
+			   1, types, &tables, NULL, SPI_OK_SELECT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		ereport(LOG,
 				(errmsg("pg_quorum: table \"%s\" of this member differs from those of the other members as of entry "
 						UINT64_FORMAT, ownsql_text(i, 1), index),
 				 errdetail("Key ranges: %s", ownsql_text(i, 2)),
-				 errhint("quorum.resync_table makes it the same again.")));
+				 errhint("quorum.resync_table makes it the same again."),
+				 errhidecontext(true)));
 }
 
 /*
@@ -611,7 +631,7 @@ quorum_do_mark(PG_FUNCTION_ARGS)
 			   "WHERE $2 IS NOT NULL AND $3 IS NOT NULL ON CONFLICT DO NOTHING",
 			   lengthof(types), types, values, NULL, SPI_OK_INSERT);
 	CommandCounterIncrement();
-	tell_here((uint64) PG_GETARG_INT64(0));
+	tell_here((uint64) PG_GETARG_INT64(0), values[1]);
 	ownsql_end(&saved);
 	PG_RETURN_VOID();
 }
@@ -620,10 +640,10 @@ quorum_do_mark(PG_FUNCTION_ARGS)
 
 /* One inquiry about all of these; the answers are in the subjects. */
 static void
-ask_about(List *subjects)
+ask_about(List *subjects, bool outcome)
 {
 	List	   *table_ids;
-	char	   *query = make_query(subjects, &table_ids);
+	char	   *query = make_query(subjects, outcome, &table_ids);
 	uint64		index;
 	List	   *answers = inquiry_ask(query, table_ids, &index);
 	ListCell   *lc;
@@ -643,25 +663,32 @@ ask_about(List *subjects)
 }
 
 static void
-compare(List *subjects)
+compare(List *subjects, bool outcome)
 {
 	List	   *now = subjects;
 
 	for (int round = 1; now != NIL; round++)
 	{
 		List	   *next = NIL;
+		bool		busy = false;
 		ListCell   *lc;
 
-		ask_about(now);
+		ask_about(now, outcome);
 		foreach(lc, now)
 		{
 			Subject    *subject = lfirst(lc);
 
+			busy |= subject->busy;
 			if (subject->busy ? round < BUSY_ROUNDS :
 				subject->refine && round < ROUNDS && refine(subject))
 				next = lappend(next, subject);
 		}
 		now = next;
+		if (busy && now != NIL)
+		{
+			(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, BUSY_PAUSE_MS, PG_WAIT_EXTENSION);
+			CHECK_FOR_INTERRUPTS();
+		}
 	}
 }
 
@@ -718,7 +745,7 @@ quorum_verify(PG_FUNCTION_ARGS)
 	subjects = find_subjects(only);
 	foreach(lc, subjects)
 		set_bounds(lfirst(lc), sample(lfirst(lc), NULL, RANGES));
-	compare(subjects);
+	compare(subjects, false);
 	marked = has_marks();
 	foreach(lc, subjects)
 	{
@@ -740,4 +767,76 @@ quorum_verify(PG_FUNCTION_ARGS)
 	/* so that who asked sees the marks; they are in the log in any case */
 	(void) node_wait_applied(last, node_monotonic_us() + MARK_WAIT_US);
 	return (Datum) 0;
+}
+
+/* ---------- after a repair ---------- */
+
+/* The rows may take their time; who cannot be reached for long does not. */
+static void
+wait_for_member(uint32 node, const char *name, uint64 index)
+{
+	int64		seen_us = node_monotonic_us();
+
+	for (;;)
+	{
+		OwnSql		saved;
+		bool		reachable;
+		bool		there;
+
+		ownsql_begin(&saved);
+		ownsql_look(psprintf("SELECT reachable, applied_index >= " UINT64_FORMAT " FROM quorum._members() WHERE node_id = %u",
+							 index, node), 0, NULL, NULL);
+		reachable = SPI_processed > 0 && ownsql_text(0, 1)[0] == 't';
+		there = SPI_processed > 0 && ownsql_text(0, 2) && ownsql_text(0, 2)[0] == 't';
+		ownsql_end(&saved);
+		if (there)
+			return;
+		if (reachable)
+			seen_us = node_monotonic_us();
+		if (node_monotonic_us() - seen_us > AWAY_US)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("member \"%s\" cannot be reached", name),
+					 errdetail("It repairs the table when it comes to entry " UINT64_FORMAT " of the log.", index)));
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, BUSY_PAUSE_MS, PG_WAIT_EXTENSION);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+report_repair(const Have *have)
+{
+	bool		good = have->outcome && strncmp(have->outcome, "good ", 5) == 0;
+
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the table could not be repaired on member \"%s\"", have->node_name),
+				 errdetail("%s", have->problem ? have->problem :
+						   have->outcome && strchr(have->outcome, ' ') ? strchr(have->outcome, ' ') + 1 : "It gave no answer.")));
+	if (have->differs)
+		ereport(WARNING,
+				(errmsg("the table on member \"%s\" still differs from the majority's", have->node_name),
+				 errhint("See quorum.verify.")));
+	ereport(NOTICE, (errmsg("member \"%s\": %s", have->node_name, have->outcome + 5)));
+}
+
+void
+verify_repaired(Oid relid, uint64 index, uint32 node, const char *name)
+{
+	Subject    *subject = make_subject(verify_table_id(relid), relid);
+	uint64		marked = 0;
+	ListCell   *lc;
+
+	wait_for_member(node, name, index);
+	set_bounds(subject, sample(subject, NULL, RANGES));
+	compare(list_make1(subject), true);
+	if (has_marks())
+		marked = mark_table(subject);
+	(void) node_wait_applied(marked, node_monotonic_us() + MARK_WAIT_US);
+	foreach(lc, subject->have)
+	{
+		if (((Have *) lfirst(lc))->node_id == node)
+			report_repair(lfirst(lc));
+	}
 }

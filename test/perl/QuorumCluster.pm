@@ -318,11 +318,15 @@ sub behind_the_back
 {
 	my ($self, $node, $sql) = @_;
 
-	$node->safe_psql($DB, qq(BEGIN;
-		UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname LIKE '!pg_quorum%';
-		$sql;
-		UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname LIKE '!pg_quorum%';
-		COMMIT));
+	$self->wait_until('nobody else is in the way', sub {
+		my ($state, undef, $err) = $self->try_sql($node, qq(BEGIN;
+			UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname LIKE '!pg_quorum%';
+			$sql;
+			UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname LIKE '!pg_quorum%';
+			COMMIT), on_error_stop => 1);
+		croak $err if $state ne '' && $state ne '40001';
+		return $state eq '';
+	});
 }
 
 # --- processes ---
