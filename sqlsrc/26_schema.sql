@@ -19,3 +19,20 @@ AS 'MODULE_PATHNAME', 'quorum_do_add_schema' LANGUAGE C VOLATILE STRICT PARALLEL
 
 CREATE FUNCTION quorum._remove_schema(name name) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_remove_schema' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+-- Indexes that this server has still to create or drop CONCURRENTLY. Each
+-- server's own; rows come by entries of the log and go when the job is done.
+CREATE TABLE quorum.index_job (
+	job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	schema_name text NOT NULL,
+	index_name text NOT NULL,
+	statement text NOT NULL,
+	attempts integer NOT NULL DEFAULT 0,
+	last_error text
+);
+REVOKE ALL ON quorum.index_job FROM PUBLIC;
+GRANT SELECT ON quorum.index_job TO PUBLIC;
+
+-- part of the log, refused outside the apply worker
+CREATE FUNCTION quorum._index_job(origin bigint, schema_name text, index_name text, statement text) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_index_job' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;

@@ -52,6 +52,7 @@
 #include "replication/gate.h"
 #include "replication/resync.h"
 #include "replication/image_internal.h"
+#include "replication/indexjob.h"
 #include "replication/session.h"
 #include "replication/stats.h"
 #include "storage/rlog.h"
@@ -561,6 +562,7 @@ main_loop(void)
 			put_right();
 		if (image_turn())
 			continue;
+		indexjob_work();
 		if (!quorum_debug_apply_hold && node_apply_next(&first))
 			apply_from(first);
 		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)
@@ -588,6 +590,7 @@ static void
 at_exit(int code, Datum arg)
 {
 	node_apply_busy(0);
+	gate_exit();
 	close_reader();
 }
 

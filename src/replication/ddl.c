@@ -46,6 +46,7 @@
 #include "replication/ddl_internal.h"
 #include "replication/designate.h"
 #include "replication/gate.h"
+#include "replication/indexjob.h"
 #include "replication/keys_internal.h"
 #include "replication/schema.h"
 #include "replication/session.h"
@@ -261,11 +262,7 @@ check_statement(Node *stmt, const DdlSearch *search)
 		case T_AlterTableStmt:
 			check_alter((AlterTableStmt *) stmt, search->plan->relids != NIL);
 			break;
-		case T_IndexStmt:
-			refuse_concurrently(((IndexStmt *) stmt)->concurrent);
-			break;
 		case T_DropStmt:
-			refuse_concurrently(((DropStmt *) stmt)->concurrent);
 			if (((DropStmt *) stmt)->removeType == OBJECT_TRIGGER)
 			{
 				ListCell   *lc;
@@ -483,6 +480,12 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 
 	node_require_member();
 	check_statement(stmt, &search);
+	if (indexjob_is(stmt))
+	{
+		plan->job = indexjob_before(stmt);
+		plan->kind = DDL_CONCURRENTLY;
+		return;
+	}
 	mixed_replicated_change();
 	if (moves_into_schema(stmt))
 	{
@@ -593,6 +596,8 @@ ddl_done(PlannedStmt *pstmt, const char *query, DdlPlan *plan)
 	ListCell   *id;
 	ListCell   *relid;
 
+	if (plan->kind == DDL_CONCURRENTLY)
+		indexjob_after(pstmt->utilityStmt, plan->job);
 	if (plan->kind != DDL_TRAVELS)
 		return;
 	CommandCounterIncrement();

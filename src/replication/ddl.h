@@ -22,6 +22,7 @@ typedef enum DdlKind
 	DDL_NONE,					/* no schema change, or of temporary things only */
 	DDL_LOCAL,					/* changes the schema of this server alone */
 	DDL_TRAVELS,				/* goes into the log */
+	DDL_CONCURRENTLY,			/* outside transactions, on each member by itself */
 	DDL_MAINTENANCE				/* touches replicated tables, changes nothing (REINDEX ...) */
 } DdlKind;
 
@@ -33,6 +34,7 @@ typedef struct DdlPlan
 	List	   *table_ids;		/* their numbers, in the same order */
 	bool		replicated;		/* is about replicated tables or schemas */
 	bool		light;			/* leaves rows and their writers alone */
+	struct IndexJob *job;		/* DDL_CONCURRENTLY */
 	bool		adds;			/* makes a table that becomes a replicated one */
 } DdlPlan;
 

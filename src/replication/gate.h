@@ -50,6 +50,9 @@ extern void gate_begin(void);
 extern void gate_committed(void);
 extern void gate_aborted(void);
 
+/* The process ends, perhaps outside a transaction: its locks must not outlive it. */
+extern void gate_exit(void);
+
 /* Outside a transaction: what is due. Returns when to call again, in ms. */
 extern long gate_work(void);
 

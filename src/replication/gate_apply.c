@@ -255,6 +255,12 @@ gate_aborted(void)
 	}
 }
 
+void
+gate_exit(void)
+{
+	LockReleaseSession(DEFAULT_LOCKMETHOD);
+}
+
 /* ---------- time ---------- */
 
 static void

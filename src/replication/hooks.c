@@ -140,9 +140,10 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 		return;
 	}
-	if (plan.kind != DDL_MAINTENANCE && idempotency_skips_schema(plan.kind == DDL_TRAVELS))
+	if (plan.kind != DDL_MAINTENANCE && plan.kind != DDL_CONCURRENTLY &&
+		idempotency_skips_schema(plan.kind == DDL_TRAVELS))
 		return;
-	known = plan.kind == DDL_TRAVELS || plan.kind == DDL_MAINTENANCE;
+	known = plan.kind != DDL_LOCAL;
 	if (known)
 		ddl_depth++;
 	PG_TRY();

@@ -165,6 +165,55 @@ step('extensions', $all . q(CREATE EXTENSION pg_trgm; ALTER TABLE a ADD COLUMN t
 step('DROP ... CASCADE', $all . q(DROP SCHEMA lib2 CASCADE; DROP VIEW av2; DROP EXTENSION pg_trgm CASCADE; DROP MATERIALIZED VIEW mv));
 step('temporary tables are left alone', $all . q(CREATE TEMP TABLE tmp AS SELECT 1 AS x; ALTER TABLE tmp ADD COLUMN y int; CREATE INDEX ON tmp (x); COMMENT ON TABLE tmp IS 'x'; BEGIN; INSERT INTO a (id, v) VALUES (77, 7); CREATE TEMP TABLE t2 (x int) ON COMMIT DROP; COMMIT; DROP TABLE tmp));
 
+# --- CONCURRENTLY: on each member by itself ---
+
+sub jobs_done
+{
+	$c->settle;
+	$c->wait_until('the index workers are done', sub {
+		for my $node ($c->nodes) { return 0 if $c->ask($node, 'SELECT count(*) FROM quorum.index_job') ne '0'; } 1 });
+}
+
+sub concurrently
+{
+	my ($what, $sql) = @_;
+	my $node = $c->node(2 + $turn++ % 2);
+	my ($state, undef, $err) = $c->try_sql($node, $sql, on_error_stop => 1);
+
+	is($state, '', "$what: runs") or diag($err);
+	jobs_done();
+	same_everywhere($what);
+}
+
+concurrently('CREATE INDEX CONCURRENTLY', q(CREATE INDEX CONCURRENTLY a_c ON a (v) WHERE v > 2));
+concurrently('without a name', q(SET search_path = s2; CREATE INDEX CONCURRENTLY ON bb USING hash (a)));
+concurrently('IF NOT EXISTS, there already', q(CREATE INDEX CONCURRENTLY IF NOT EXISTS a_c ON a (v)));
+is($c->node($_)->safe_psql($db, q(SELECT count(*) FROM pg_indexes WHERE indexname IN ('a_c', 'bb_a_idx'))), '2', "both are on n$_") for 1 .. 3;
+# an attempt that did not get to its end
+$c->node(2)->safe_psql($db, 'DROP INDEX CONCURRENTLY a_c');
+jobs_done();
+$c->node(1)->safe_psql($db, q(CREATE INDEX a_c ON plain (id); UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'a_c'::regclass));
+concurrently('over an invalid one', q(CREATE INDEX CONCURRENTLY a_c ON a (v)));
+# a transaction in the way, then the worker is killed, then the log wants the table
+my $in_the_way = $c->node(1)->background_psql($db, on_error_stop => 0);
+$in_the_way->query_safe('BEGIN');
+$in_the_way->query_safe('UPDATE a SET v = v WHERE id = 1');
+$c->node(2)->safe_psql($db, q(CREATE INDEX CONCURRENTLY a_c2 ON a (t)));
+$c->wait_until('the worker waits', sub { $c->ask($c->node(1), q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_quorum index worker' AND wait_event_type = 'Lock')) eq '1' });
+$c->node(1)->safe_psql($db, q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_quorum index worker'));
+$c->wait_until('another one waits', sub { $c->ask($c->node(1), q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_quorum index worker' AND wait_event_type = 'Lock')) eq '1' });
+is(($c->try_sql($c->node(3), 'ALTER TABLE a ADD COLUMN over_it int'))[0], '', 'the log goes first');
+$in_the_way->quit;
+jobs_done();
+same_everywhere('after a worker that was killed and cancelled');
+concurrently('DROP INDEX CONCURRENTLY', q(DROP INDEX CONCURRENTLY a_c2));
+concurrently('REINDEX CONCURRENTLY', q(REINDEX TABLE CONCURRENTLY a));
+refused('a unique one', q(CREATE UNIQUE INDEX CONCURRENTLY ON a (id, v)), qr/unique index/);
+refused('a primary key', q(DROP INDEX CONCURRENTLY a_pkey), qr/unique index/);
+$c->fails_with($c->node(2), q(BEGIN; CREATE INDEX CONCURRENTLY ON a (v); COMMIT), '25001', qr/transaction block/, 'inside a transaction');
+$c->fails_with($c->node(2), q(CREATE INDEX CONCURRENTLY ON a (nothing)), '42703', qr/nothing/, 'with an error');
+same_everywhere('nothing has come of those');
+
 # --- a schema all of whose tables are replicated ---
 
 $c->everywhere(q(CREATE SCHEMA ours; CREATE TABLE ours.child (id int PRIMARY KEY, p int); CREATE TABLE ours.parent (id serial PRIMARY KEY, v int);

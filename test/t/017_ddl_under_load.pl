@@ -105,11 +105,11 @@ $c->tables_equal('load', 'all servers agree after TRUNCATE');
 # A session that does not go on: writers elsewhere wait, and go on when it ends.
 sub holds
 {
-	my ($node) = @_;
+	my ($node, $column) = @_;
 	my $session = $node->background_psql($db, on_error_stop => 0);
 
 	$session->query_safe("BEGIN");
-	$session->query_safe("ALTER TABLE quiet ADD COLUMN w int");
+	$session->query_safe('ALTER TABLE quiet ADD COLUMN ' . ($column // 'w') . ' int');
 	return $session;
 }
 
@@ -145,8 +145,19 @@ cmp_ok($kept, '<', 20, 'bounded');
 $session->quit;
 $c->settle;
 
+# the apply worker dies, and another one takes its place
+$session = holds($c->node(2));
+$c->wait_until('the gate is known', sub { (waits($c->node(1)))[0] eq '55P03' });
+$c->node(1)->safe_psql($db, q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pg_quorum apply worker'));
+$c->wait_until('its lock is gone', sub { (waits($c->node(1)))[0] eq '' });
+pass('a lock does not outlive the apply worker');
+$session->query('COMMIT');
+$session->quit;
+$c->settle;
+$c->tables_equal('quiet', 'equal after that');
+
 # its server dies
-holds($c->node(2));
+holds($c->node(2), 'x');
 $c->wait_until('the gate is known', sub { (waits($c->node(1)))[0] eq '55P03' });
 $c->kill9($c->node(2));
 $begun = QuorumCluster::now();
