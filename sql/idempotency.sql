@@ -9,6 +9,7 @@ CREATE FUNCTION entries() RETURNS bigint LANGUAGE sql AS 'SELECT commit_index FR
 SHOW quorum.idempotency_key;
 SHOW quorum.write_consistency;
 SHOW quorum.applied_timeout;
+SHOW quorum.outcome_retention;
 SELECT quorum.transaction_was_duplicate();
 
 -- autocommit

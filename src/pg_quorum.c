@@ -21,6 +21,7 @@
 #include "clock/clock_shmem.h"
 #include "consistency/idempotency.h"
 #include "consistency/read.h"
+#include "consistency/outcome.h"
 #include "consistency/write.h"
 #include "lock/lock.h"
 #include "node/node.h"
@@ -67,6 +68,7 @@ _PG_init(void)
 	write_define_settings();
 	idempotency_define_settings();
 	read_define_settings();
+	outcome_define_settings();
 	MarkGUCPrefixReserved("quorum");
 
 	if (!process_shared_preload_libraries_in_progress)
@@ -83,4 +85,5 @@ _PG_init(void)
 	write_install();
 	node_register_workers();
 	clock_register_worker();
+	outcome_register_keeper();
 }

@@ -27,7 +27,6 @@ PG_FUNCTION_INFO_V1(quorum_remove_member);
 PG_FUNCTION_INFO_V1(quorum_leave_cluster);
 PG_FUNCTION_INFO_V1(quorum_transfer_leadership);
 PG_FUNCTION_INFO_V1(quorum_force_new_cluster);
-PG_FUNCTION_INFO_V1(quorum_outcome);
 
 static void
 require_quorum_database(void)
@@ -297,21 +296,4 @@ quorum_force_new_cluster(PG_FUNCTION_ARGS)
 			 errhint("Make sure that no client reaches them any more. "
 					 "New servers, or theirs with a new data directory, join with quorum.join_cluster.")));
 	PG_RETURN_DATUM(DirectFunctionCall1(uuid_in, CStringGetDatum(new_id)));
-}
-
-Datum
-quorum_outcome(PG_FUNCTION_ARGS)
-{
-	char	   *token_text = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	RaftToken	token;
-	NodeAnswer	answer;
-
-	node_require_member();
-	if (!node_token_in(token_text, &token))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid transaction token \"%s\"", token_text),
-				 errhint("A token is what quorum.transaction_token() or the HINT of an error with SQLSTATE 40003 gave.")));
-	request(NODE_REQ_OUTCOME, &token, sizeof(token), &answer);
-	PG_RETURN_TEXT_P(cstring_to_text(answer.message));
 }

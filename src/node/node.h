@@ -276,6 +276,44 @@ typedef enum NodeWaitState
 
 extern NodeWaitState node_wait_state(int procno);
 
+/* ---------- outcomes of transactions (archived.c, outcome.c) ---------- */
+
+/*
+ * The log is kept until the tokens of its entries are in the archive: the keeper
+ * (src/consistency/outcome_keeper.c) says how far it is, others what they want.
+ * Lock-free. node_want_archived() wakes the keeper.
+ */
+extern char *node_outcome_dir(void);
+extern uint64 node_log_first_index(void);	/* 0: not known yet */
+extern bool node_instance(uint8 id[RAFT_INSTANCE_LEN]);	/* whose log it is; false: none */
+extern uint64 node_archived_index(void);
+extern void node_set_archived_index(uint64 index);
+extern void node_want_archived(uint64 index);
+extern uint64 node_archive_wanted(void);
+extern void node_keeper_ready(void);
+extern bool node_apply_is_ready(void);
+
+/*
+ * What the Raft workers know of a token. absent_upto: the archive says that it is
+ * in none of the entries up to there; looked: that archive was asked at all.
+ */
+typedef enum NodeOutcome
+{
+	NODE_OUTCOME_UNKNOWN = 1,
+	NODE_OUTCOME_COMMITTED,
+	NODE_OUTCOME_ABORTED,
+	NODE_OUTCOME_IN_PROGRESS,
+	NODE_OUTCOME_EVIDENCE		/* ask the archive first, or wait for more of it */
+} NodeOutcome;
+
+extern NodeOutcome node_ask_outcome(RaftToken token, bool looked, uint64 absent_upto);
+
+/*
+ * The archives of other members: COMMITTED; EVIDENCE with *absent_upto; UNKNOWN.
+ * *absent_upto says what was not enough so far.
+ */
+extern NodeOutcome node_ask_archives(RaftToken token, uint64 *absent_upto);
+
 /* ---------- the apply worker's side (turn.c) ---------- */
 
 /*

@@ -39,6 +39,7 @@
 #define NODE_DIRECTORY		"pg_quorum"
 #define NODE_LOG_DIRECTORY	"pg_quorum/log"
 #define NODE_IMAGE_FILE		"pg_quorum/image"
+#define NODE_OUTCOME_DIRECTORY	"pg_quorum/outcomes"
 #define NODE_INLINE_SIZE	2048
 #define NODE_DSA_INITIAL	(1024 * 1024)
 #define NODE_STACK_END		UINT32_MAX
@@ -122,6 +123,7 @@ typedef struct NodeMemberStatus
 typedef struct NodeStatus
 {
 	pg_uuid_t	cluster_id;
+	uint8		instance[RAFT_INSTANCE_LEN];	/* whose log this is; zero: none yet */
 	char		role[16];
 	uint32		leader_id;
 	char		leader[NODE_NAME_LEN];	/* empty: none known */
@@ -191,6 +193,11 @@ typedef struct NodeShared
 	uint64		image_conf_index;	/* newest committed configuration, encoded */
 	uint32		image_conf_len;
 	char		image_conf[RLOG_MAX_CONF];
+	/* the archive of outcomes (archived.c) */
+	pg_atomic_uint64 log_first; /* Raft worker writes: the log begins there */
+	pg_atomic_uint64 archived_index;	/* keeper writes: tokens up to here are archived */
+	pg_atomic_uint64 archive_wanted;	/* whoever wants more of that; only ever up */
+	pg_atomic_uint32 keeper_proc;
 
 	/* workers' latches by procno + 1; 0 not running */
 	pg_atomic_uint32 raft_proc;
@@ -258,6 +265,15 @@ extern NodeVerdict node_request(NodeRequestKind kind, const void *data, Size len
 extern NodeVerdict node_request_held(NodeRequestKind kind, const void *data, Size len,
 									 int64 deadline_us, bool *interrupted,
 									 NodeAnswer *answer);
+
+/* What NODE_REQ_OUTCOME carries; the answer's index goes with ABSENT. */
+typedef struct NodeOutcomeRequest
+{
+	RaftToken	token;
+	uint64		absent_upto;	/* the archive says: in none of the entries up to here */
+	bool		looked;			/* the archive here was asked */
+	bool		archives;		/* ask the archives of other members, nothing else */
+} NodeOutcomeRequest;
 
 /* What NODE_REQ_APPLIED carries. */
 typedef struct NodeAppliedRequest

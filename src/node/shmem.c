@@ -86,6 +86,10 @@ node_shmem_init(void)
 	pg_atomic_init_u32(&node_shared->image_wanted, 0);
 	pg_atomic_init_u64(&node_shared->image_least, 0);
 	pg_atomic_init_u64(&node_shared->image_hold, 0);
+	pg_atomic_init_u64(&node_shared->log_first, 0);
+	pg_atomic_init_u64(&node_shared->archived_index, 0);
+	pg_atomic_init_u64(&node_shared->archive_wanted, 0);
+	pg_atomic_init_u32(&node_shared->keeper_proc, 0);
 	pg_atomic_init_u64(&node_shared->raft_term, 0);
 	pg_atomic_init_u64(&node_shared->raft_commit, 0);
 	pg_atomic_init_u64(&node_shared->raft_last, 0);

@@ -142,17 +142,28 @@ typedef struct WireAdminReply
 	char		message[NODE_DETAIL_LEN];
 } WireAdminReply;
 
+typedef enum AskedAs
+{
+	ASKED_AS_ORIGIN = 1,
+	ASKED_AS_LEADER,
+	ASKED_AS_ARCHIVE
+} AskedAs;
+
 typedef struct WireAsk
 {
 	uint64		id;
 	RaftToken	token;
-	uint32		origin;			/* 1: asked as the token's origin, 2: as the leader */
+	uint32		origin;			/* AskedAs */
+	uint32		reserved;
+	uint64		absent_upto;	/* ASKED_AS_LEADER: what an archive says */
 } WireAsk;
 
 typedef struct WireAnswer
 {
 	uint64		id;
 	uint32		outcome;		/* Outcome */
+	uint32		reserved;
+	uint64		absent_upto;	/* OUTCOME_ABSENT */
 } WireAnswer;
 
 /* Progress between the two is worth a message; nothing further once at upto. */
@@ -287,11 +298,13 @@ typedef struct AdminOp
 
 typedef enum Outcome
 {
-	OUTCOME_UNKNOWN = 1,
-	OUTCOME_COMMITTED,
-	OUTCOME_ABORTED,
-	OUTCOME_IN_PROGRESS,
-	OUTCOME_NOT_HERE			/* origin: not pending here; leader: ask another */
+	OUTCOME_UNKNOWN = NODE_OUTCOME_UNKNOWN,
+	OUTCOME_COMMITTED = NODE_OUTCOME_COMMITTED,
+	OUTCOME_ABORTED = NODE_OUTCOME_ABORTED,
+	OUTCOME_IN_PROGRESS = NODE_OUTCOME_IN_PROGRESS,
+	OUTCOME_EVIDENCE = NODE_OUTCOME_EVIDENCE,
+	OUTCOME_NOT_HERE,			/* origin: not pending here; leader: ask another */
+	OUTCOME_ABSENT				/* archive: in none of the entries up to absent_upto */
 } Outcome;
 
 /* A question about a token, asked by a session here. */
@@ -301,6 +314,10 @@ typedef struct OutcomeOp
 	int			procno;
 	RaftToken	slot_token;
 	RaftToken	token;
+	bool		looked;			/* as in NodeOutcomeRequest */
+	bool		archives;
+	int			next_peer;		/* archives: whom to ask */
+	uint64		absent_upto;
 	uint64		id;
 	bool		origin_done;	/* the token's origin has said it is not pending */
 	uint32		asked_member;
@@ -606,7 +623,8 @@ extern void force_show(Worker *w);
 extern void force_review(Worker *w);
 
 /* worker_outcome.c */
-extern void outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token);
+extern void outcome_begin(Worker *w, int procno, RaftToken slot_token,
+						  const NodeOutcomeRequest *request);
 extern void outcome_run(Worker *w);
 extern void outcome_ask(Worker *w, uint32 from, const uint8 *data, Size len);
 extern void outcome_answer(Worker *w, uint32 from, const uint8 *data, Size len);

@@ -98,10 +98,10 @@ take_request(Worker *w, int procno)
 			break;
 		case NODE_REQ_OUTCOME:
 			{
-				RaftToken	asked;
+				NodeOutcomeRequest asked;
 
 				memcpy(&asked, buf->data, sizeof(asked));
-				outcome_begin(w, procno, token, asked);
+				outcome_begin(w, procno, token, &asked);
 				break;
 			}
 		case NODE_REQ_APPLIED:

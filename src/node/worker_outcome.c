@@ -10,10 +10,19 @@
  *	2. otherwise the leader puts a marker into the log, an entry of type NOOP that
  *	   carries the token. Once it is committed every leader there will be has it,
  *	   and none appends the token any more (worker_propose.c).
- * If the map of tokens does not reach back to the beginning of the log's
- * history, a token that is not in it may be an old one: unknown.
  *
- * Markers are kept in this process's memory; a start reads them from the log.
+ * The map of tokens does not reach back to the beginning of history. What it does
+ * not cover is in the archive of each member (storage/tokens.h), which is files,
+ * read by the session that asks before it asks here: the worker never waits for a
+ * disk. The session passes on up to which entry the archive denies the token,
+ * and the leader decides when that meets the beginning of its map. A session whose
+ * member's archive does not go back far enough has other members asked for theirs
+ * (ASKED_AS_ARCHIVE), who look on a thread of libuv's pool.
+ *
+ * Markers are kept in this process's memory; a start reads them from the log. A
+ * marker may leave both while its token's transaction is still open, idle: that
+ * one can then not commit any more, since it has locked something before its token
+ * was known to anybody, and bases below the beginning of the log are refused.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,11 +31,13 @@
 #include "miscadmin.h"
 
 #include "node/worker.h"
+#include "storage/tokens.h"
 
 #define MARKER_BUCKETS	256
 #define PATIENCE_US		INT64CONST(30000000)
 #define ASK_AGAIN_US	INT64CONST(30000)
 #define ORIGIN_WAIT_US	INT64CONST(2000000)
+#define MAX_LOOKUPS		16
 
 typedef struct Marker
 {
@@ -141,9 +152,16 @@ as_origin(Worker *w, RaftToken token)
 	return OUTCOME_NOT_HERE;
 }
 
+/* The map of tokens does not know the entries below. */
+static uint64
+map_floor(void)
+{
+	return node_ops && node_ops->token_floor ? node_ops->token_floor() : 1;
+}
+
 /* As the leader: the final word, or NOT_HERE: not yet. */
 static Outcome
-as_leader(Worker *w, RaftToken token)
+as_leader(Worker *w, RaftToken token, uint64 absent_upto)
 {
 	Outcome		outcome = from_log(w, token);
 	HlcStamp	stamp;
@@ -159,8 +177,8 @@ as_leader(Worker *w, RaftToken token)
 		return OUTCOME_IN_PROGRESS;
 	if (find_marker(token) != NULL)
 		return OUTCOME_NOT_HERE;	/* as soon as it is committed */
-	if (node_ops && node_ops->token_floor && node_ops->token_floor() > 1)
-		return OUTCOME_UNKNOWN;
+	if (absent_upto + 1 < map_floor())
+		return OUTCOME_EVIDENCE;
 	if (!w->clock_fenced && w->health == RLOG_OK && clock_now(&stamp) == CLOCK_OK &&
 		raft_propose(w->raft, RAFT_ENTRY_NOOP, from_hlc(stamp), token, NULL, &index) == RAFT_OK)
 	{
@@ -174,6 +192,72 @@ as_leader(Worker *w, RaftToken token)
 
 /* ---------- asked by another member ---------- */
 
+typedef struct Lookup
+{
+	uv_work_t	work;
+	Worker	   *w;
+	uint32		from;
+	uint64		id;
+	TokToken	token;
+	TokResult	result;
+	uint64		upto;
+} Lookup;
+
+static int	nlookups = 0;
+
+/* On a thread of the pool: touches nothing but its own. */
+static void
+look(uv_work_t *work)
+{
+	Lookup	   *lookup = work->data;
+
+	lookup->result = tok_lookup(rlog_env_posix(), NODE_OUTCOME_DIRECTORY, lookup->token,
+								&lookup->upto);
+}
+
+static void
+looked(uv_work_t *work, int status)
+{
+	Lookup	   *lookup = work->data;
+	WireAnswer	answer;
+
+	nlookups--;
+	memset(&answer, 0, sizeof(answer));
+	answer.id = lookup->id;
+	answer.outcome = OUTCOME_UNKNOWN;
+	if (status == 0 && lookup->result == TOK_FOUND)
+		answer.outcome = OUTCOME_COMMITTED;
+	else if (status == 0 && lookup->result == TOK_ABSENT)
+	{
+		answer.outcome = OUTCOME_ABSENT;
+		answer.absent_upto = lookup->upto;
+	}
+	if (lookup->w->raft != NULL)
+		(void) peer_send(lookup->w, lookup->from, WIRE_ANSWER, &answer, sizeof(answer));
+	free(lookup);
+}
+
+/* Too many at a time are not answered; who asked asks another member. */
+static void
+look_up(Worker *w, uint32 from, const WireAsk *ask)
+{
+	Lookup	   *lookup;
+
+	if (nlookups >= MAX_LOOKUPS || (lookup = calloc(1, sizeof(Lookup))) == NULL)
+		return;
+	if (ask->absent_upto != 0 && ask->absent_upto >= node_archived_index())
+		node_want_archived(node_commit_index());	/* for when it is asked again */
+	lookup->work.data = lookup;
+	lookup->w = w;
+	lookup->from = from;
+	lookup->id = ask->id;
+	lookup->token = (TokToken) {ask->token.node, ask->token.boot, ask->token.counter};
+	if (uv_queue_work(&w->loop, &lookup->work, look, looked) != 0)
+		free(lookup);
+	else
+		nlookups++;
+}
+
 void
 outcome_ask(Worker *w, uint32 from, const uint8 *data, Size len)
 {
@@ -184,7 +268,12 @@ outcome_ask(Worker *w, uint32 from, const uint8 *data, Size len)
 	if (len != sizeof(ask))
 		return;
 	memcpy(&ask, data, sizeof(ask));
-	if (ask.origin == 1)
+	if (ask.origin == ASKED_AS_ARCHIVE)
+	{
+		look_up(w, from, &ask);
+		return;
+	}
+	if (ask.origin == ASKED_AS_ORIGIN)
 	{
 		memset(&answer, 0, sizeof(answer));
 		answer.id = ask.id;
@@ -203,32 +292,30 @@ outcome_ask(Worker *w, uint32 from, const uint8 *data, Size len)
 	op->asked_member = from;
 	op->id = ask.id;
 	op->token = ask.token;
+	op->absent_upto = ask.absent_upto;
 	dlist_push_tail(&w->outcomes, &op->link);
 }
 
 /* ---------- asked by a session ---------- */
 
-static const char *
-outcome_name(Outcome outcome)
+/* The final answer to a session. */
+static void
+answer_session(Worker *w, int procno, RaftToken slot_token, Outcome outcome, uint64 absent_upto)
 {
-	switch (outcome)
-	{
-		case OUTCOME_COMMITTED:
-			return "committed";
-		case OUTCOME_ABORTED:
-			return "aborted";
-		case OUTCOME_IN_PROGRESS:
-			return "in_progress";
-		default:
-			return "unknown";
-	}
+	NodeAnswer	answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.verdict = NODE_COMMITTED;
+	answer.index = outcome;
+	answer.stamp.physical_us = (int64) absent_upto;
+	node_answer_slot(procno, slot_token, &answer, 0);
 }
 
 static void
 finish(Worker *w, OutcomeOp *op, Outcome outcome)
 {
 	if (op->procno >= 0)
-		answer_request(w, op->procno, op->slot_token, 0, "%s", outcome_name(outcome));
+		answer_session(w, op->procno, op->slot_token, outcome, op->absent_upto);
 	else
 	{
 		WireAnswer	answer;
@@ -243,14 +330,15 @@ finish(Worker *w, OutcomeOp *op, Outcome outcome)
 }
 
 void
-outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token)
+outcome_begin(Worker *w, int procno, RaftToken slot_token, const NodeOutcomeRequest *request)
 {
+	RaftToken	token = request->token;
 	OutcomeOp  *op = calloc(1, sizeof(OutcomeOp));
 
 	if (op == NULL || w->state != WORKER_RUNNING)
 	{
 		free(op);
-		answer_request(w, procno, slot_token, 0, "unknown");
+		answer_session(w, procno, slot_token, OUTCOME_UNKNOWN, 0);
 		return;
 	}
 	/* ids are given out one after the other: nobody had that one yet */
@@ -261,6 +349,9 @@ outcome_begin(Worker *w, int procno, RaftToken slot_token, RaftToken token)
 					   "no member of this cluster has given out such a transaction token");
 		return;
 	}
+	op->looked = request->looked;
+	op->archives = request->archives;
+	op->absent_upto = request->absent_upto;
 	op->procno = procno;
 	op->slot_token = slot_token;
 	op->token = token;
@@ -284,6 +375,17 @@ outcome_answer(Worker *w, uint32 from, const uint8 *data, Size len)
 
 		if (op->procno < 0 || op->id != answer.id || op->asked_member != from)
 			continue;
+		if (op->archives)
+		{
+			if (answer.outcome != OUTCOME_COMMITTED && answer.outcome != OUTCOME_ABSENT)
+				op->asked_member = 0;	/* the next one, in the next turn */
+			else
+			{
+				op->absent_upto = answer.absent_upto;
+				finish(w, op, answer.outcome);
+			}
+			return;
+		}
 		if (answer.outcome == OUTCOME_NOT_HERE)
 		{
 			if (!op->origin_done)
@@ -300,19 +402,38 @@ outcome_answer(Worker *w, uint32 from, const uint8 *data, Size len)
 }
 
 static void
-ask(Worker *w, OutcomeOp *op, uint32 whom)
+ask(Worker *w, OutcomeOp *op, uint32 whom, AskedAs as)
 {
 	WireAsk		wire;
 
 	memset(&wire, 0, sizeof(wire));
 	wire.id = op->id;
 	wire.token = op->token;
-	wire.origin = op->origin_done ? 2 : 1;
+	wire.origin = as;
+	wire.absent_upto = op->absent_upto;
 	if (peer_send(w, whom, WIRE_ASK, &wire, sizeof(wire)))
 	{
 		op->asked_member = whom;
 		op->asked_us = w->now_us;
 	}
+}
+
+/* One member after the other, until one knows. */
+static void
+step_archives(Worker *w, OutcomeOp *op)
+{
+	if (op->asked_member != 0 && w->now_us - op->asked_us <= ORIGIN_WAIT_US)
+		return;
+	op->asked_member = 0;
+	while (op->next_peer < w->npeers && op->asked_member == 0)
+	{
+		PeerInfo   *peer = &w->peers[op->next_peer++];
+
+		if (peer->up)
+			ask(w, op, peer->id, ASKED_AS_ARCHIVE);
+	}
+	if (op->asked_member == 0)
+		finish(w, op, OUTCOME_UNKNOWN);
 }
 
 static void
@@ -323,13 +444,23 @@ step(Worker *w, OutcomeOp *op)
 
 	if (op->procno < 0)
 	{
-		finish(w, op, as_leader(w, op->token));
+		finish(w, op, as_leader(w, op->token, op->absent_upto));
 		return;
 	}
 	outcome = from_log(w, op->token);
 	if (outcome != 0)
 	{
 		finish(w, op, outcome);
+		return;
+	}
+	if (op->archives)
+	{
+		step_archives(w, op);
+		return;
+	}
+	if (!op->looked && map_floor() > 1)
+	{
+		finish(w, op, OUTCOME_EVIDENCE);
 		return;
 	}
 	if (w->now_us >= op->deadline_us)
@@ -354,7 +485,7 @@ step(Worker *w, OutcomeOp *op)
 			op->origin_done = true;
 		else if (op->asked_us == 0)
 		{
-			ask(w, op, op->token.node);
+			ask(w, op, op->token.node, ASKED_AS_ORIGIN);
 			return;
 		}
 		else
@@ -365,7 +496,7 @@ step(Worker *w, OutcomeOp *op)
 
 	if (worker_leads(w))
 	{
-		outcome = as_leader(w, op->token);
+		outcome = as_leader(w, op->token, op->absent_upto);
 		if (outcome != OUTCOME_NOT_HERE)
 			finish(w, op, outcome);
 		return;
@@ -373,7 +504,7 @@ step(Worker *w, OutcomeOp *op)
 	leader = raft_leader(w->raft);
 	if (leader != RAFT_NONE && peer_is_up(w, leader) &&
 		w->now_us - op->asked_us > (op->asked_member != 0 ? ORIGIN_WAIT_US : ASK_AGAIN_US))
-		ask(w, op, leader);
+		ask(w, op, leader, ASKED_AS_LEADER);
 }
 
 void

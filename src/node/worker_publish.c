@@ -182,6 +182,13 @@ truncate_log(Worker *w)
 			keep = Min(keep, has + 1);
 		}
 	}
+
+	/* what became of the entries' transactions stays known (archived.c) */
+	if (keep > pg_atomic_read_u64(&node_shared->archived_index) + 1)
+	{
+		node_want_archived(keep - 1);
+		keep = pg_atomic_read_u64(&node_shared->archived_index) + 1;
+	}
 	if (keep <= before)
 		return;
 	(void) rlog_truncate_prefix(w->log, keep);

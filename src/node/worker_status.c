@@ -35,6 +35,7 @@ status_progress(Worker *w)
 		pg_atomic_write_u64(&node_shared->raft_last, last);
 		w->status_dirty = true;
 	}
+	store_if_changed(&node_shared->log_first, rlog_first_index(w->log));
 	store_if_changed(&node_shared->raft_commit, raft_commit_index(w->raft));
 	store_if_changed(&node_shared->raft_term, raft_term(w->raft));
 }
@@ -114,6 +115,7 @@ status_publish(Worker *w)
 	w->status_us = w->now_us + STATUS_MIN_US;
 	LWLockAcquire(node_shared->status_lock, LW_EXCLUSIVE);
 	memcpy(&status->cluster_id, w->cluster_id, sizeof(status->cluster_id));
+	memcpy(status->instance, w->instance, sizeof(status->instance));
 	strlcpy(status->role, role_name(w), sizeof(status->role));
 	strlcpy(status->detail, w->detail, sizeof(status->detail));
 	status->leader_id = 0;

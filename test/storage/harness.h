@@ -53,6 +53,7 @@ typedef struct Test
 extern const Test tests_basic[];
 extern const Test tests_crash[];
 extern const Test tests_damage[];
+extern const Test tests_tokens[];
 
 /* test_main.c */
 extern RlogStatus make_log(DiskEnv *de);

@@ -113,11 +113,11 @@ open_reader(DiskEnv *de)
 int
 main(int argc, char **argv)
 {
-	const Test *const all[] = {tests_basic, tests_crash, tests_damage};
+	const Test *const all[] = {tests_basic, tests_crash, tests_damage, tests_tokens};
 	int			passed = 0,
 				failed = 0;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		for (const Test *test = all[i]; test->name != NULL; test++)
 		{
