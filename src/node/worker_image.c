@@ -98,7 +98,8 @@ image_review(Worker *w)
 	uint64		first = rlog_first_index(w->log);
 	bool		ready = pg_atomic_read_u32(&node_shared->apply_ready) != 0;
 	bool		behind = ready && applied + 1 < first;
-	bool		needed = w->image_marked || w->image_offered > applied || behind;
+	bool		loading = w->needs_image && pg_atomic_read_u64(&node_shared->image_hold) != 0;
+	bool		needed = w->image_marked || w->image_offered > applied || behind || loading;
 	char		detail[NODE_DETAIL_LEN];
 
 	if (needed && !w->needs_image && !w->image_marked)
@@ -206,6 +207,12 @@ image_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,
 		return;
 	}
 	conf.index = conf_index;
+	if (kind == NODE_REQ_IMAGE_BEGUN && !w->needs_image)
+	{
+		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					   "no image is needed any more");
+		return;
+	}
 	if (kind == NODE_REQ_IMAGE_BEGUN)
 	{
 		w->ping_us = 0;			/* let the others know what to keep */

@@ -141,6 +141,26 @@ watch_apply(Worker *w)
 }
 
 /*
+ * The lowest entry that a member needs which is loading an image; UINT64_MAX: no
+ * such one. Not for ever: its log is as bounded as the log altogether.
+ */
+static uint64
+needed_behind_images(const Worker *w, uint64 before, uint64 last, uint64 bytes, uint64 limit)
+{
+	uint64		keep = PG_UINT64_MAX;
+
+	for (int i = 0; i < w->npeers; i++)
+	{
+		uint64		from = w->peers[i].image_index + 1;
+
+		if (from > 1 && from >= before && from <= last + 1 &&
+			(double) (last + 1 - from) * bytes / (last + 1 - before) <= limit)
+			keep = Min(keep, from);
+	}
+	return keep;
+}
+
+/*
  * Let old log go: what is flushed in this server's tables, and what every member
  * has, save for some that lets a start remember recent tokens and keys. Past
  * quorum.max_log_size members that lag do not count any more.
@@ -163,6 +183,7 @@ truncate_log(Worker *w)
 	keep = Min(keep, last + 1 - (uint64) ((double) (last + 1 - before) * spare / bytes));
 	keep = Min(keep, w->committed + 1);
 	keep = Min(keep, pg_atomic_read_u64(&node_shared->commit_index) + 1);
+	keep = Min(keep, needed_behind_images(w, before, last, bytes, limit));
 	if (!large)
 	{
 		const RaftConf *conf = raft_conf(w->raft);
@@ -179,6 +200,9 @@ truncate_log(Worker *w)
 				has = status.match;
 			else if ((peer = peer_find(w, conf->members[i].id)) != NULL)
 				has = peer->known_index;
+			peer = peer_find(w, conf->members[i].id);
+			if (peer != NULL)
+				has = Max(has, peer->image_index);
 			keep = Min(keep, has + 1);
 		}
 	}

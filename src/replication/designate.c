@@ -628,16 +628,12 @@ quorum_do_add_table(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-Datum
-quorum_do_remove_table(PG_FUNCTION_ARGS)
+void
+designate_remove_here(uint32 table_id)
 {
-	uint32		table_id = (uint32) PG_GETARG_INT32(0);
-	Oid			relid;
-	Relation	rel;
+	Oid			relid = tables_oid_of(table_id);
+	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, ShareRowExclusiveLock) : NULL;
 
-	require_applying("_remove_table");
-	relid = tables_oid_of(table_id);
-	rel = OidIsValid(relid) ? try_relation_open(relid, ShareRowExclusiveLock) : NULL;
 	if (rel)
 	{
 		rel = drop_triggers(rel);
@@ -645,5 +641,12 @@ quorum_do_remove_table(PG_FUNCTION_ARGS)
 		relation_close(rel, NoLock);
 	}
 	designate_clear(table_id);
+}
+
+Datum
+quorum_do_remove_table(PG_FUNCTION_ARGS)
+{
+	require_applying("_remove_table");
+	designate_remove_here((uint32) PG_GETARG_INT32(0));
 	PG_RETURN_VOID();
 }

@@ -20,6 +20,9 @@ extern char *designate_definition(Oid relid);
  */
 extern void designate_add(Oid relid);
 
+/* The table of that number is an ordinary one on this member; not in the log. */
+extern void designate_remove_here(uint32 table_id);
+
 /* The row of quorum.replicated_table loses its relation: dropped or removed. */
 extern void designate_clear(uint32 table_id);
 

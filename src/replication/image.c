@@ -56,16 +56,16 @@ static int	failures = 0;		/* in a row */
 
 /* ---------- transactions ---------- */
 
-static void
-begin(void)
+void
+image_begin(void)
 {
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(image_context);
 }
 
-static void
-commit(void)
+void
+image_end(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -164,7 +164,7 @@ forget_former_attempt(void)
 	char	   *created;
 	char	   *filled;
 
-	begin();
+	image_begin();
 	created = image_execute("SELECT string_agg(DISTINCT coalesce(p.root, c.oid::regclass)::text, ', ') "
 							"FROM quorum._image_table t JOIN pg_class c ON c.oid = t.relid "
 							"LEFT JOIN LATERAL (SELECT pg_partition_root(c.oid) AS root) p ON true WHERE t.created");
@@ -175,7 +175,7 @@ forget_former_attempt(void)
 	if (filled)
 		(void) image_execute(psprintf("TRUNCATE %s", filled));
 	(void) image_execute("DELETE FROM quorum._image_table");
-	commit();
+	image_end();
 }
 
 static bool
@@ -228,8 +228,8 @@ note_units(ImageSource *source)
 }
 
 /* Each carries its number now, by its trigger and in quorum.replicated_table. */
-static void
-check_all_there(ImageSource *source)
+void
+image_check_all_there(const ImageSource *source)
 {
 	ListCell   *lc;
 
@@ -279,26 +279,26 @@ load_fresh(ImageSource *source)
 	image_show_phase(IMAGE_SCHEMA);
 	before = image_dump(source->conninfo, "pre-data", source->snapshot, source->excluded);
 	after = image_dump(source->conninfo, "post-data", source->snapshot, source->excluded);
-	begin();
+	image_begin();
 	image_check(source, list_concat_copy(before, after));
 	image_run_statements(before, use_fresh, source);
 	note_units(source);
-	commit();
+	image_end();
 
 	image_show_phase(IMAGE_DATA);
 	image_copy_all(source->conn, source->conninfo, source->snapshot);
-	begin();
+	image_begin();
 	image_load_state(source->conn);
-	commit();
+	image_end();
 	image_disconnect(source->conn);
 	source->conn = NULL;
 
 	image_show_phase(IMAGE_INDEXES);
-	begin();
+	image_begin();
 	image_run_statements(after, use_fresh, source);
 	CommandCounterIncrement();
 	image_set_sequences(source);
-	check_all_there(source);
+	image_check_all_there(source);
 	(void) image_execute("DELETE FROM quorum._image_table");
 	image_commit(&source->point);
 }
@@ -334,18 +334,18 @@ load(const NodeSqlAddress *sql, uint64 least)
 	SpinLockRelease(&image_shared->mutex);
 	image_show_phase(IMAGE_CONNECT);
 
-	begin();					/* for the name of this server's superuser */
+	image_begin();					/* for the name of this server's superuser */
 	image_source_open(&source, sql);
-	commit();
+	image_end();
 	image_source_begin(&source);
 	if (source.point.index < least)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("member \"%s\" is at entry " UINT64_FORMAT ", an image of entry " UINT64_FORMAT " or above is needed",
 						sql->name, source.point.index, least)));
-	begin();
+	image_begin();
 	image_source_describe(&source);
-	commit();
+	image_end();
 	show_totals(&source);
 	node_image_begun(&source.point);
 	ereport(LOG,
@@ -407,6 +407,7 @@ image_turn(void)
 	{
 		ErrorData  *edata = apply_clean_up_after_error();
 
+		node_apply_busy(0);
 		image_copy_stop();
 		image_disconnect_all();
 		node_image_over();

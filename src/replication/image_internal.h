@@ -138,6 +138,12 @@ typedef struct ImageStatement
 	RangeVar   *target;			/* the relation that it is about, or NULL */
 } ImageStatement;
 
+/* The type that it makes; NULL: none. */
+extern TypeName *image_made_type(const ImageStatement *statement);
+
+/* Run in a subtransaction; NULL: it went well. */
+extern ErrorData *image_run_statement(const char *text);
+
 /* section: "pre-data" or "post-data"; snapshot NULL: now. excluded: quoted names */
 extern List *image_dump(const char *conninfo, const char *section, const char *snapshot,
 						List *excluded);
@@ -222,6 +228,11 @@ extern bool image_turn(void);
 
 /* At its start: an image that was loaded just before a crash. */
 extern void image_resume(void);
+
+/* A transaction of the apply worker's, with a snapshot, in the image's memory. */
+extern void image_begin(void);
+extern void image_end(void);
+extern void image_check_all_there(const ImageSource *source);
 
 /* The last transaction: its commit makes the tables stand at that entry. */
 extern void image_commit(const NodeImagePoint *point);

@@ -25,6 +25,7 @@
 #include "catalog/namespace.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "parser/parser.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -360,6 +361,30 @@ image_dump(const char *conninfo, const char *section, const char *snapshot, List
 	return statements;
 }
 
+TypeName *
+image_made_type(const ImageStatement *statement)
+{
+	switch (nodeTag(statement->stmt))
+	{
+		case T_CreateEnumStmt:
+			return makeTypeNameFromNameList(((CreateEnumStmt *) statement->stmt)->typeName);
+		case T_CreateDomainStmt:
+			return makeTypeNameFromNameList(((CreateDomainStmt *) statement->stmt)->domainname);
+		case T_CreateRangeStmt:
+			return makeTypeNameFromNameList(((CreateRangeStmt *) statement->stmt)->typeName);
+		case T_CompositeTypeStmt:
+			{
+				const RangeVar *name = ((CompositeTypeStmt *) statement->stmt)->typevar;
+
+				return makeTypeNameFromNameList(name->schemaname ?
+												list_make2(makeString(name->schemaname), makeString(name->relname)) :
+												list_make1(makeString(name->relname)));
+			}
+		default:
+			return NULL;
+	}
+}
+
 /* ---------- roles ---------- */
 
 static void
@@ -425,9 +450,8 @@ image_check_roles(List *statements)
 
 /* ---------- running it ---------- */
 
-/* Run in a subtransaction. NULL: it went well. */
-static ErrorData *
-run_statement(const char *text)
+ErrorData *
+image_run_statement(const char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -515,7 +539,7 @@ image_run_statements(List *statements, ImageUseFn use, void *arg)
 			what = use_of_index(statement->target, use, arg);
 		if (what == IMAGE_LEAVE || (what == IMAGE_COMPLETE && !completes(statement->stmt)))
 			continue;
-		edata = run_statement(statement->text);
+		edata = image_run_statement(statement->text);
 		if (edata == NULL)
 			continue;
 		if (statement->target == NULL || what == IMAGE_COMPLETE)

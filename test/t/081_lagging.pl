@@ -1,0 +1,95 @@
+# A member that was away for longer than the others keep their log gets a fresh
+# image by itself: whatever it missed, and whoever dies meanwhile.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Utils;
+use QuorumCluster;
+use Test::More;
+
+my $db = 'postgres';
+my $c = QuorumCluster->new(nodes => 3, conf => "quorum.max_log_size = '16MB'\n");
+my @tables = qw(filler orders items parts load load_counter);
+
+sub log_bytes
+{
+	my ($node) = @_;
+	my $bytes = 0;
+
+	$bytes += -s $_ // 0 for glob $node->data_dir . '/pg_quorum/log/*';
+	return $bytes;
+}
+
+# More than the log holds.
+my $filled = 0;
+sub fill
+{
+	my ($node, $megabytes) = @_;
+
+	for (1 .. $megabytes)
+	{
+		$filled++;
+		$node->safe_psql($db, qq(INSERT INTO filler SELECT $filled, i, repeat(md5((i * $filled)::text), 32)
+			FROM generate_series(1, 1024) i));
+	}
+	$node->safe_psql($db, 'DELETE FROM filler WHERE round % 4 <> 0');
+}
+
+sub first_index
+{
+	my ($node) = @_;
+	my ($line) = reverse grep { /starts with entries/ } split /\n/, slurp_file($node->logfile);
+
+	return $line =~ /entries (\d+) to/ ? $1 : 0;
+}
+
+sub images_of
+{
+	my ($node) = @_;
+
+	return scalar(() = slurp_file($node->logfile) =~ /this member has an image of entry/g);
+}
+
+$c->found;
+$c->everywhere(q(
+	CREATE TABLE filler (round int, id int, body text, PRIMARY KEY (round, id));
+	CREATE TABLE orders (id serial PRIMARY KEY, note text, len int GENERATED ALWAYS AS (length(note)) STORED);
+	CREATE TABLE items (order_id int REFERENCES orders, n int, what text, PRIMARY KEY (order_id, n));
+	CREATE TABLE parts (id int PRIMARY KEY, v text) PARTITION BY HASH (id);
+	CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+	CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+));
+$c->everywhere($QuorumCluster::LOAD_SCHEMA);
+$c->add_tables(@tables);
+$c->node(1)->safe_psql($db, q(INSERT INTO orders (note) SELECT 'order ' || i FROM generate_series(1, 500) i));
+$c->node(1)->safe_psql($db, q(INSERT INTO items SELECT id, 1, 'x' FROM orders));
+$c->node(1)->safe_psql($db, q(INSERT INTO parts SELECT i, 'v' FROM generate_series(1, 500) i));
+$c->settle;
+my ($one, $two, $late) = $c->nodes;
+$late->safe_psql($db, 'CREATE VIEW over_orders AS SELECT * FROM orders');
+
+# --- away for too long, same schema ---
+
+$late->stop('fast');
+fill($one, 40);
+$one->safe_psql($db, q(UPDATE orders SET note = 'changed' WHERE id % 3 = 0; DELETE FROM items WHERE order_id % 5 = 0));
+cmp_ok(log_bytes($_), '<', 60 * 1024 * 1024, $_->name . ': the log is bounded') for $one, $two;
+
+my $load = $c->start_load(nodes => [ $one, $two ], clients => 2);
+$c->wait_until('the load runs', sub { $c->acknowledged($load) > 20 });
+$c->restart($late);
+# the old state or the new one, never half
+my $seen = $c->ask($late, q(SELECT count(*) || ' ' || count(*) FILTER (WHERE note = 'changed') FROM orders));
+$c->wait_until('an image comes by itself', sub { images_of($late) == 2 });
+like($seen, qr/^500 (?:0|166)$/, 'what is read meanwhile is the old state or the new one');
+$c->stop_load($load);
+$c->settle;
+$c->tables_equal(\@tables, 'all tables are equal');
+is($late->safe_psql($db, q(SELECT count(*) FILTER (WHERE note = 'changed') FROM over_orders)), '166',
+	'a view of its own shows the new rows');
+$late->safe_psql($db, q(INSERT INTO orders (note) SELECT 'here' FROM generate_series(1, 20)));
+$c->fails_with($late, 'INSERT INTO items VALUES (-1, 1)', '23503', undef, 'foreign keys hold');
+$c->settle;
+$c->tables_equal(\@tables, 'equal after writes there');
+
+done_testing();
