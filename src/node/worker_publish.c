@@ -15,6 +15,7 @@
 #define WATCH_US			INT64CONST(2000)
 #define WATCH_LONG_US		INT64CONST(10000)
 #define KEEP_BYTES			UINT64CONST(67108864)	/* of log, though nobody needs it */
+#define SEGMENTS_HELD		UINT64CONST(50331648)	/* a log cannot be held shorter: three segments */
 #define WATCH_SHORT_FOR_US	INT64CONST(100000)
 
 /*
@@ -145,7 +146,7 @@ watch_apply(Worker *w)
  * such one. Not for ever: its log is as bounded as the log altogether.
  */
 static uint64
-needed_behind_images(const Worker *w, uint64 before, uint64 last, uint64 bytes, uint64 limit)
+needed_behind_images(const Worker *w, uint64 limit)
 {
 	uint64		keep = PG_UINT64_MAX;
 
@@ -153,8 +154,8 @@ needed_behind_images(const Worker *w, uint64 before, uint64 last, uint64 bytes, 
 	{
 		uint64		from = w->peers[i].image_index + 1;
 
-		if (from > 1 && from >= before && from <= last + 1 &&
-			(double) (last + 1 - from) * bytes / (last + 1 - before) <= limit)
+		if (from > 1 && from >= rlog_first_index(w->log) &&
+			rlog_bytes_from(w->log, from) <= Max(limit, SEGMENTS_HELD))
 			keep = Min(keep, from);
 	}
 	return keep;
@@ -174,16 +175,15 @@ truncate_log(Worker *w)
 	uint64		spare = Min(KEEP_BYTES, limit / 2);
 	bool		large = bytes > limit;
 	uint64		before = rlog_first_index(w->log);
-	uint64		last = rlog_last_index(w->log);
 
-	if (bytes <= spare || last < before)
+	if (bytes <= spare || rlog_last_index(w->log) < before)
 		return;
 
-	/* a start reads tokens and keys from what is left (by entries of mean size) */
-	keep = Min(keep, last + 1 - (uint64) ((double) (last + 1 - before) * spare / bytes));
+	/* a start reads tokens and keys from what is left */
+	keep = Min(keep, rlog_tail_index(w->log, spare));
 	keep = Min(keep, w->committed + 1);
 	keep = Min(keep, pg_atomic_read_u64(&node_shared->commit_index) + 1);
-	keep = Min(keep, needed_behind_images(w, before, last, bytes, limit));
+	keep = Min(keep, needed_behind_images(w, limit));
 	if (!large)
 	{
 		const RaftConf *conf = raft_conf(w->raft);

@@ -141,8 +141,8 @@ typedef struct ImageStatement
 /* The type that it makes; NULL: none. */
 extern TypeName *image_made_type(const ImageStatement *statement);
 
-/* Run in a subtransaction; NULL: it went well. */
-extern ErrorData *image_run_statement(const char *text);
+/* Run in a subtransaction; NULL: it went well. trial: undone in any case. */
+extern ErrorData *image_run_statement(const char *text, bool trial);
 
 /* section: "pre-data" or "post-data"; snapshot NULL: now. excluded: quoted names */
 extern List *image_dump(const char *conninfo, const char *section, const char *snapshot,

@@ -249,10 +249,15 @@ swap_heaps(Replacement *plan)
 
 /* ---------- tables that are made again ---------- */
 
+/*
+ * All in one statement, so that what refers to each other goes together. For a
+ * trial first, before hours are spent on rows: then nothing has changed after it.
+ */
 static void
-drop_tables(List *relids)
+drop_tables(List *relids, bool trial)
 {
 	StringInfoData sql;
+	ErrorData  *edata;
 	ListCell   *lc;
 
 	if (relids == NIL)
@@ -266,7 +271,15 @@ drop_tables(List *relids)
 						 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
 													get_rel_name(relid)));
 	}
-	(void) image_execute(sql.data);
+	edata = image_run_statement(sql.data, trial);
+	if (edata && edata->sqlerrcode == ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST)
+		ereport(ERROR,
+				(errcode(edata->sqlerrcode),
+				 errmsg("tables whose schema was changed in the cluster cannot be made again here, because other objects depend on them"),
+				 edata->detail ? errdetail_internal("%s", edata->detail) : 0,
+				 errhint("Drop what depends on them on this server, and create it again when this member has caught up.")));
+	if (edata)
+		ReThrowError(edata);
 	CommandCounterIncrement();
 }
 
@@ -284,7 +297,7 @@ drop_unused_types(List *statements)
 
 		if (!OidIsValid(type))
 			continue;
-		edata = image_run_statement(psprintf("DROP TYPE %s", format_type_be_qualified(type)));
+		edata = image_run_statement(psprintf("DROP TYPE %s", format_type_be_qualified(type)), false);
 		if (edata)
 			FreeErrorData(edata);
 	}
@@ -345,13 +358,16 @@ image_replace(ImageSource *source)
 	image_begin();
 	image_check_roles(list_concat_copy(before, after));
 	make_plan(&plan, &to_drop);
+	node_apply_busy(source->point.index);
+	drop_tables(to_drop, true);
+	node_apply_busy(0);
 
 	image_show_phase(IMAGE_DATA);
 	load_units(&plan, false);
 
 	/* from here on sessions that hold what is needed have to go (conflict.c) */
 	node_apply_busy(source->point.index);
-	drop_tables(to_drop);
+	drop_tables(to_drop, false);
 	if (plan.anew != NIL)
 		drop_unused_types(before);
 	image_run_statements(before, use_anew, &plan);

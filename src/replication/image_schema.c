@@ -451,7 +451,7 @@ image_check_roles(List *statements)
 /* ---------- running it ---------- */
 
 ErrorData *
-image_run_statement(const char *text)
+image_run_statement(const char *text, bool trial)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -469,7 +469,10 @@ image_run_statement(const char *text)
 		if (result < 0)
 			elog(ERROR, "could not run \"%s\": %s", text, SPI_result_code_string(result));
 		SPI_finish();
-		ReleaseCurrentSubTransaction();
+		if (trial)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -539,7 +542,7 @@ image_run_statements(List *statements, ImageUseFn use, void *arg)
 			what = use_of_index(statement->target, use, arg);
 		if (what == IMAGE_LEAVE || (what == IMAGE_COMPLETE && !completes(statement->stmt)))
 			continue;
-		edata = image_run_statement(statement->text);
+		edata = image_run_statement(statement->text, false);
 		if (edata == NULL)
 			continue;
 		if (statement->target == NULL || what == IMAGE_COMPLETE)

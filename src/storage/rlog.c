@@ -183,6 +183,34 @@ rlog_bytes(const Rlog *log)
 	return bytes;
 }
 
+uint64_t
+rlog_tail_index(const Rlog *log, uint64_t bytes)
+{
+	uint64_t	found = 0;
+
+	for (size_t i = log->nsegments; i-- > 0;)
+	{
+		found += log->segments[i]->end;
+		if (found >= bytes)
+			return log->segments[i]->first_index;
+	}
+	return rlog_first_index(log);
+}
+
+uint64_t
+rlog_bytes_from(const Rlog *log, uint64_t index)
+{
+	uint64_t	bytes = 0;
+
+	for (size_t i = log->nsegments; i-- > 0;)
+	{
+		bytes += log->segments[i]->size;
+		if (log->segments[i]->first_index <= index)
+			break;
+	}
+	return bytes;
+}
+
 size_t
 rlog_term_runs(const Rlog *log, const RlogTermRun **runs)
 {

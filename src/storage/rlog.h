@@ -158,6 +158,9 @@ extern uint64_t rlog_last_index(const Rlog *log);	/* appended, not nec. durable 
 extern uint64_t rlog_durable_index(const Rlog *log);	/* of those, on disk */
 extern uint64_t rlog_prev_term(const Rlog *log);	/* term of first_index - 1 */
 extern uint64_t rlog_bytes(const Rlog *log);		/* size of all segments in use */
+/* First record of the shortest end of the log, in whole segments, with that many bytes. */
+extern uint64_t rlog_tail_index(const Rlog *log, uint64_t bytes);
+extern uint64_t rlog_bytes_from(const Rlog *log, uint64_t index);	/* of segments from there on */
 extern size_t rlog_term_runs(const Rlog *log, const RlogTermRun **runs);
 /* Indexes of the records of options->watch_type, ascending. */
 extern size_t rlog_watched(const Rlog *log, const uint64_t **indexes);

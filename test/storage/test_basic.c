@@ -213,6 +213,11 @@ P30_prefix_and_recycling(void)
 	round_of_io(log);
 	bytes = rlog_bytes(log);
 	CHECK(bytes < 20 * SEGMENT);
+	CHECK_EQ(rlog_bytes_from(log, rlog_first_index(log)), bytes);
+	CHECK_EQ(rlog_tail_index(log, 1000000000), rlog_first_index(log));
+	CHECK(rlog_tail_index(log, 1) > rlog_first_index(log));
+	CHECK(rlog_bytes_from(log, rlog_tail_index(log, SEGMENT)) <= 3 * SEGMENT);
+	CHECK(rlog_bytes_from(log, 2000) <= SEGMENT);
 	CHECK(sim_disk_used(&de->disk) < bytes + 200000);
 	CHECK(rlog_first_index(log) > 1900 && rlog_first_index(log) <= 1980);
 	CHECK_EQ(rlog_reader_get(reader, 5, 2000, &rec, last_error), RLOG_COMPACTED);
