@@ -2,7 +2,7 @@
  *
  * client.c
  *		client -w WORKLOAD -o HISTORY [-c CLIENTS] [-s SEED] [-l LEVEL,...]
- *			[-p PAUSE_US] [-a] NAME=CONNINFO...
+ *			[-p PAUSE_US] [-a] [-e] NAME=CONNINFO...
  *
  * Works until the line "stop" comes from standard input, and then says
  * "stopped"; nothing is under way any more. At the line "final" every node is
@@ -114,9 +114,8 @@ move(Client *c)
 	disconnect(c);
 	if (!carried || random_below(c, 8) == 0)
 		new_session(c);
-	/* mostly at home, so that all nodes are in use all the time */
-	c->node = carried || random_below(c, 4) == 0 ? random_below(c, setup.nnodes) :
-		c->id % setup.nnodes;
+	/* else at home, so that all nodes are in use all the time */
+	c->node = carried ? random_below(c, setup.nnodes) : c->id % setup.nnodes;
 	c->connection++;
 	c->held = -1;
 	c->last_key = -1;
@@ -187,7 +186,7 @@ static void __attribute__((noreturn))
 usage(void)
 {
 	fprintf(stderr, "usage: client -w WORKLOAD -o HISTORY [-c CLIENTS] [-s SEED] [-l LEVEL,...] "
-			"[-p PAUSE_US] [-a] NAME=CONNINFO...\n");
+			"[-p PAUSE_US] [-a] [-e] NAME=CONNINFO...\n");
 	exit(2);
 }
 
@@ -196,7 +195,7 @@ read_options(int argc, char **argv, uint64_t *seed)
 {
 	int			opt;
 
-	while ((opt = getopt(argc, argv, "w:o:c:s:l:p:a")) != -1)
+	while ((opt = getopt(argc, argv, "w:o:c:s:l:p:ae")) != -1)
 	{
 		if (opt == 'w')
 			setup.workload = optarg;
@@ -210,6 +209,8 @@ read_options(int argc, char **argv, uint64_t *seed)
 			setup.pause_us = atoi(optarg);
 		else if (opt == 'a')
 			setup.applied_all = true;
+		else if (opt == 'e')
+			setup.lie = true;
 		else if (opt == 'l')
 		{
 			for (char *level; (level = strsep(&optarg, ",")) && setup.nlevels < MAX_LEVELS;)

@@ -37,6 +37,7 @@ typedef struct Setup
 	int			clients;
 	int			pause_us;		/* longest one between two transactions */
 	bool		applied_all;	/* some sessions write with it */
+	bool		lie;			/* all reads are eventual, whatever they are called */
 	int			accounts;		/* of the bank */
 	int			locks;
 	int			out;

@@ -108,6 +108,8 @@ try_connect(Client *c)
 static const char *
 setting_of(const char *level)
 {
+	if (setup.lie)
+		return "eventual";
 	if (strcmp(level, "bounded") == 0)
 		return "bounded_staleness";
 	if (strcmp(level, "ryw") == 0)

@@ -5,6 +5,7 @@
 # partitions, clocks, all, ...).
 #	RUNS	how often, with seeds that follow
 #	NODES, CLIENTS, LEVELS	of the cluster, in all, of reads
+#	CONF	settings of the servers
 set -euo pipefail
 
 [ -z "${1:-}" ] || export FAULT_WORKLOADS=$1
@@ -15,5 +16,6 @@ set -euo pipefail
 [ -z "${NODES:-}" ] || export FAULT_NODES=$NODES
 [ -z "${CLIENTS:-}" ] || export FAULT_CLIENTS=$CLIENTS
 [ -z "${LEVELS:-}" ] || export FAULT_LEVELS=$LEVELS
+[ -z "${CONF:-}" ] || export FAULT_CONF=$CONF
 export VERBOSE=${VERBOSE:-1}
 exec "$(dirname "$0")/../tools/run.sh" tap test/t/090_fault_short.pl

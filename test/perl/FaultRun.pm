@@ -59,7 +59,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = bless { tools => $ENV{PGQ_FAULT_TOOLS} // croak('PGQ_FAULT_TOOLS is not set') }, $class;
 	my $c = QuorumCluster->new(nodes => $args{nodes} // 3, faults => 1,
-		conf => "lock_timeout = '10s'\nquorum.lease_timeout = '2s'\n" . ($args{conf} // ''));
+		conf => "lock_timeout = '10s'\nquorum.lease_timeout = '2s'\n" . ($args{conf} // '') . "\n");
 
 	$self->{cluster} = $c;
 	$self->start_links;
@@ -500,7 +500,7 @@ sub run
 	# a server that is killed may show for a while what it showed before
 	my $forgets = grep { /kill|crash|eio/ } @faults;
 	$client{pid} = open2($client{out}, $client{in}, "$self->{tools}/client", '-w', $workload, '-o', $file,
-		$forgets ? () : '-a',
+		$forgets ? () : '-a', $args{lie} ? '-e' : (),
 		'-c', $args{clients} // 2 * (my @n = $c->nodes), '-s', $seed,
 		'-l', $args{levels} // $self->levels($workload),
 		map { $_->name . '=' . $_->connstr($DB) } $c->nodes);

@@ -3,7 +3,8 @@
 #
 #	FAULT_WORKLOADS, FAULT_FAULTS	names, separated by commas
 #	FAULT_SECONDS, PGQ_SEED			of one run
-#	FAULT_NODES, FAULT_CLIENTS, FAULT_LEVELS
+#	FAULT_NODES, FAULT_CLIENTS, FAULT_LEVELS, FAULT_CONF
+#	FAULT_LIE						reads are eventual, whatever they are called: must fail
 #	FAULT_RUNS						how often, with seeds that follow
 # (make check-fault; doc/testing-faults.md)
 use strict;
@@ -15,14 +16,14 @@ use Test::More;
 my @faults = split /,/, $ENV{FAULT_FAULTS} || 'all';
 my $seconds = $ENV{FAULT_SECONDS} || 8;
 my $seed = $ENV{PGQ_SEED} // int(rand(2**31));
-my $f = FaultRun->new(nodes => $ENV{FAULT_NODES} || 3);
+my $f = FaultRun->new(nodes => $ENV{FAULT_NODES} || 3, conf => $ENV{FAULT_CONF});
 my @workloads = $ENV{FAULT_WORKLOADS} ? split /,/, $ENV{FAULT_WORKLOADS} : $f->workloads;
 
 for my $i (1 .. $ENV{FAULT_RUNS} || 1)
 {
 	for my $workload (@workloads)
 	{
-		$f->run(workload => $workload, faults => \@faults, seconds => $seconds, seed => $seed++,
+		$f->run(workload => $workload, faults => \@faults, seconds => $seconds, seed => $seed++, lie => $ENV{FAULT_LIE},
 			$ENV{FAULT_CLIENTS} ? (clients => $ENV{FAULT_CLIENTS}) : (),
 			$ENV{FAULT_LEVELS} ? (levels => $ENV{FAULT_LEVELS}) : ()) or last;
 	}
