@@ -54,6 +54,7 @@
 #include "utils/rel.h"
 
 #include "consistency/idempotency.h"
+#include "consistency/token.h"
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
@@ -76,6 +77,7 @@ typedef enum Claim
 
 static Claim claim = CLAIM_NONE;
 static int	claim_level = 0;	/* nesting level in which it was made */
+static uint64 repeated_upto = 0;	/* the first one's entry is not above this */
 static bool claiming = false;	/* our own statements are running */
 static bool last_was_duplicate = false;
 
@@ -163,6 +165,10 @@ find_row(Datum key)
 	when = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	if (token_text != NULL && node_token_in(token_text, &token))
 		commit_stands_for(token);
+
+	/* who goes on elsewhere with our causal token finds there what the first one did */
+	repeated_upto = node_base_index();
+	token_saw(repeated_upto);
 	ereport(NOTICE,
 			(errmsg("a transaction with idempotency key \"%s\" has committed before; this one has no effect",
 					quorum_idempotency_key),
@@ -334,7 +340,7 @@ idempotency_committed(bool with_entry)
 	{
 		last_was_duplicate = true;
 		/* COMMIT promises the same for the first one */
-		write_level_committed(node_applied_index());
+		write_level_committed(repeated_upto);
 	}
 	else if (with_entry)
 		last_was_duplicate = false;

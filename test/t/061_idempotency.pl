@@ -80,6 +80,9 @@ my (undef, $out, $err) = $c->node(2)->psql($db, q(SET quorum.idempotency_key = '
 is($out, "$token committed", 'token and outcome of the first');
 like($err, qr/NOTICE:\s+a transaction with idempotency key "token" has committed before.*DETAIL:.*\Q$token\E/s, 'and a NOTICE');
 
+like($c->node(2)->safe_psql($db, q(SET quorum.idempotency_key = 'token';
+	INSERT INTO pay VALUES (1000, 1, 'n1'); SHOW quorum.causal_token)), qr/^\S{60,}$/, 'the causal token covers it');
+
 # At the same time, on two servers
 my ($once, $good) = (0, 0);
 for my $round (1 .. 25)
