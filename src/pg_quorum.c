@@ -24,6 +24,7 @@
 #include "consistency/outcome.h"
 #include "consistency/write.h"
 #include "lock/lock.h"
+#include "lock/lock_sql.h"
 #include "node/node.h"
 #include "replication/replication.h"
 
@@ -43,6 +44,7 @@ quorum_shmem_request(void)
 	RequestAddinShmemSpace(replication_shmem_size());
 	RequestAddinShmemSpace(clock_shmem_size());
 	RequestAddinShmemSpace(lock_shmem_size());
+	RequestAddinShmemSpace(lock_holds_shmem_size());
 }
 
 static void
@@ -55,6 +57,7 @@ quorum_shmem_startup(void)
 	replication_shmem_init();
 	clock_shmem_init();
 	lock_shmem_init();
+	lock_holds_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -69,6 +72,7 @@ _PG_init(void)
 	idempotency_define_settings();
 	read_define_settings();
 	outcome_define_settings();
+	lock_define_session_settings();
 	MarkGUCPrefixReserved("quorum");
 
 	if (!process_shared_preload_libraries_in_progress)
@@ -80,6 +84,7 @@ _PG_init(void)
 	shmem_startup_hook = quorum_shmem_startup;
 
 	read_install();
+	lock_session_install();		/* its end of a transaction comes after theirs */
 	replication_install_hooks();
 	replication_install_ops();
 	write_install();

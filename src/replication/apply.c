@@ -46,6 +46,8 @@
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
+#include "lock/lock.h"
+#include "lock/lock_apply.h"
 #include "node/node.h"
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
@@ -234,7 +236,14 @@ apply_data(const RlogRecord *entry, Batch *batch)
 	RaftToken	token;
 
 	memcpy(&token, entry->token, sizeof(token));
+	memcpy(&batch->stamp, entry->stamp, sizeof(batch->stamp));
 	entry_node = token.node;
+	if (lk_is_lock(entry->data, entry->len))
+	{
+		lock_apply_entry(entry->index, token, batch->stamp, entry->data, entry->len);
+		batch->has_effect = true;
+		return;
+	}
 	if (!ws_read_open(&rd, entry->data, entry->len))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -278,7 +287,6 @@ apply_data(const RlogRecord *entry, Batch *batch)
 				 errmsg("entry " UINT64_FORMAT " of the log cannot be read: %s",
 						entry->index, rd.error)));
 	gate_entry_applied(token);
-	memcpy(&batch->stamp, entry->stamp, sizeof(batch->stamp));
 	batch->has_effect = true;
 }
 
@@ -435,6 +443,7 @@ apply_clean_up_after_error(void)
 	AbortCurrentTransaction();
 	gate_aborted();
 	apply_rows_forget();
+	lock_apply_forget();
 	ddl_depth = 0;
 	QueryCancelPending = false;
 	RESUME_INTERRUPTS();
@@ -561,7 +570,12 @@ main_loop(void)
 		if (resync_wanted_here())
 			put_right();
 		if (image_turn())
+		{
+			lock_apply_forget();	/* an image brings tables of its own */
 			continue;
+		}
+		if (lock_hand_over_wanted())
+			lock_apply_hand_over(node_applied_index());
 		indexjob_work();
 		if (!quorum_debug_apply_hold && node_apply_next(&first))
 			apply_from(first);
@@ -735,6 +749,7 @@ replication_apply_main(Datum arg)
 	/* a second start in one life of the server: memory knows better */
 	if (pg_atomic_exchange_u32(&apply_shared->announced, 1) != 0)
 		progress = node_applied_index();
+	lock_apply_hand_over(progress);
 	node_apply_ready(progress);
 	publish_flushed();
 	resync_load();

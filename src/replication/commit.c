@@ -37,6 +37,7 @@
 #include "clock/clock_shmem.h"
 #include "consistency/idempotency.h"
 #include "consistency/write.h"
+#include "lock/lock_fence.h"
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
@@ -118,6 +119,9 @@ name_conflict(const NodeAnswer *answer)
 		case KEY_CATALOG:
 			what = pstrdup("The set of replicated tables");
 			break;
+		case KEY_FENCE:
+			what = pstrdup("A lock");
+			break;
 		default:
 			what = psprintf("%s (%s) of table \"%s\"",
 							kind == KEY_UNIQUE ? "A value of" : "A row with key",
@@ -132,11 +136,25 @@ name_conflict(const NodeAnswer *answer)
 	return text.data;
 }
 
+/* Was it a fencing token that stood in the way? That is no matter of retrying. */
+static void
+check_fence_refused(const NodeAnswer *answer)
+{
+	Oid			number;
+	Oid			none;
+	KeyKind		kind;
+
+	if (answer->conflict_key != 0 &&
+		writeset_find_key(answer->conflict_key, &number, &none, &kind) && kind == KEY_FENCE)
+		lock_fence_report_refused((uint32) number, answer->conflict_index);
+}
+
 static void
 report_refused(const NodeAnswer *answer)
 {
 	char	   *detail = name_conflict(answer);
 
+	check_fence_refused(answer);	/* counts as no conflict */
 	stats_add(STAT_REFUSED, 1);
 	if (answer->conflict_key == 0)
 		stats_add(STAT_REFUSED_TOO_OLD, 1);
@@ -300,6 +318,8 @@ error_in_doubt(void *arg)
 static void
 commit_decided(const NodeAnswer *answer)
 {
+	int			synchronous;
+
 	in_doubt.callback = error_in_doubt;
 	in_doubt.arg = NULL;
 	in_doubt.previous = error_context_stack;
@@ -313,7 +333,11 @@ commit_decided(const NodeAnswer *answer)
 	decided_stamp.physical_us = answer->stamp.physical_us;
 	decided_stamp.logical = answer->stamp.logical;
 	decided_stamp.node = answer->stamp.node;
+	synchronous = synchronous_commit;
 	ordercommit_arm(answer->index, (TimestampTz) answer->stamp.physical_us);
+	/* what a fence alone guards is in this server's WAL and nowhere else */
+	if (!writeset_has_records())
+		synchronous_commit = synchronous;
 }
 
 static void
@@ -321,7 +345,7 @@ pre_commit(void)
 {
 	NodeAnswer	answer;
 
-	if (!writeset_has_records())
+	if (!writeset_has_records() && !lock_fence_used())
 	{
 		writeset_close_file();
 		return;

@@ -37,7 +37,8 @@ typedef enum KeyKind
 	KEY_ROW,
 	KEY_IDENTITY,
 	KEY_UNIQUE,
-	KEY_CATALOG
+	KEY_CATALOG,
+	KEY_FENCE					/* relid: number of the fence (lock_fence.c) */
 } KeyKind;
 
 /* Number of this transaction for (relation, index, kind); 0 when there are too many. */
