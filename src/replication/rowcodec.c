@@ -25,6 +25,9 @@
 #include "replication/rowcodec.h"
 #include "replication/writeset_build.h"
 
+/* Bytes in the row from which on it pays to look whether they are the old ones. */
+#define WORTH_COMPARING 128
+
 /* ---------- settings that change text ---------- */
 
 typedef struct TextSettings
@@ -122,19 +125,32 @@ put_text(SendColumn *column, Datum value)
 	pfree(text);
 }
 
-/* The same value outside the row: an UPDATE that did not touch the column. */
+/*
+ * An UPDATE that did not touch a large column: the same value outside the row,
+ * or the same bytes in it, compressed or not. Not of the key, by which the row is
+ * looked up.
+ */
 static bool
-is_same_toast(const SendColumn *column, Datum value, TupleTableSlot *old_row)
+is_unchanged(const SendColumn *column, Datum value, TupleTableSlot *old_row)
 {
 	struct varlena *now = (struct varlena *) DatumGetPointer(value);
-	Datum		before;
+	struct varlena *before;
+	Datum		datum;
 	bool		isnull;
 
-	if (column->typlen != -1 || !VARATT_IS_EXTERNAL_ONDISK(now))
+	if (column->typlen != -1 || column->is_key)
 		return false;
-	before = slot_getattr(old_row, column->attnum, &isnull);
-	return !isnull && VARATT_IS_EXTERNAL_ONDISK(DatumGetPointer(before)) &&
-		memcmp(now, DatumGetPointer(before), VARSIZE_EXTERNAL(now)) == 0;
+	if (!VARATT_IS_EXTERNAL(now) && VARSIZE_ANY(now) < WORTH_COMPARING)
+		return false;
+	datum = slot_getattr(old_row, column->attnum, &isnull);
+	if (isnull)
+		return false;
+	before = (struct varlena *) DatumGetPointer(datum);
+	if (VARATT_IS_EXTERNAL(now) || VARATT_IS_EXTERNAL(before))
+		return VARATT_IS_EXTERNAL_ONDISK(now) && VARATT_IS_EXTERNAL_ONDISK(before) &&
+			memcmp(now, before, VARSIZE_EXTERNAL(now)) == 0;
+	return VARSIZE_ANY(now) == VARSIZE_ANY(before) &&
+		memcmp(now, before, VARSIZE_ANY(now)) == 0;
 }
 
 static void
@@ -158,7 +174,7 @@ put_columns(RelPlan *plan, TupleTableSlot *row, TupleTableSlot *old_row, bool on
 			continue;
 		}
 		value = row->tts_values[column->attnum - 1];
-		if (old_row && is_same_toast(column, value, old_row))
+		if (old_row && is_unchanged(column, value, old_row))
 			writeset_put_byte('u');
 		else if (column->binary)
 			put_binary(column, value);
