@@ -175,6 +175,20 @@ node_image_wanted(uint64 *least)
 	return true;
 }
 
+/* May the tables that are here, if any, serve as the image? Only where a server joins. */
+bool
+node_image_may_adopt(void)
+{
+	return pg_atomic_read_u32(&node_shared->image_wanted) == 2;
+}
+
+/* What was published of a former log does not count any more. Nothing is published now. */
+void
+node_image_adopted(void)
+{
+	pg_atomic_write_u64(&node_shared->commit_index, pg_atomic_read_u64(&node_shared->applied_index));
+}
+
 /* Followers before the leader, who has enough to do; among them the furthest. */
 static int
 compare_sources(const void *a, const void *b)
@@ -254,6 +268,15 @@ node_image_position(uint64 index, NodeImagePoint *point)
 				 errdetail(point->term == 0 ? "That entry is not in this member's log." :
 						   "The membership was changed after it."),
 				 errhint("Begin a new transaction.")));
+}
+
+uint64
+node_image_term(uint64 index)
+{
+	NodeAnswer	answer;
+
+	image_request(NODE_REQ_IMAGE_AT, &index, sizeof(index), &answer);
+	return answer.index;
 }
 
 /* ---------- the receiver ---------- */

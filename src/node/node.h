@@ -384,6 +384,18 @@ extern bool node_image_wanted(uint64 *least);
 /* Reachable members whose SQL port and progress are known, best first; palloc'ed. */
 extern NodeImageSource *node_image_sources(int *count);
 
+/*
+ * A server that joins with tables of its own (rejoin.c): may they serve as the
+ * image? The term of an entry, of whose log it goes on behind; 0: not known. The
+ * point of such an image has no configuration.
+ */
+extern bool node_image_may_adopt(void);
+extern uint64 node_image_term(uint64 index);
+extern void node_image_adopted(void);
+
+/* A server that is halted, and may join with the tables it has. */
+extern bool node_has_former_tables(void);
+
 /* Source: ERROR 40001 when that cannot be said of this entry (now). */
 extern void node_image_position(uint64 index, NodeImagePoint *point);
 

@@ -237,6 +237,9 @@ extern bool node_image_mark_write(ImagePhase phase, const NodeImagePoint *point,
 extern bool node_image_mark_read(ImagePhase *phase, NodeImagePoint *point, char *error);
 extern void node_image_mark_remove(void);
 
+/* rejoin.c: what a crash has left undone */
+extern void rejoin_finish(void);
+
 /* shmem.c */
 extern dsa_area *node_dsa(void);
 extern void node_wake_proc(uint32 procno_plus_one);

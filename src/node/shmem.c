@@ -55,6 +55,7 @@ node_shmem_init(void)
 	if (found)
 		return;
 
+	rejoin_finish();
 	memset(node_shared, 0, offsetof(NodeShared, slots));
 	locks = GetNamedLWLockTranche(NODE_TRANCHE);
 	node_shared->status_lock = &locks[0].lock;
@@ -236,7 +237,7 @@ node_require_member(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 					 errmsg("this server was removed from its cluster"),
-					 errhint("To take part again it needs a new data directory, joined with quorum.join_cluster.")));
+					 errhint("To take part again it has to join anew, with quorum.join_cluster.")));
 		case NODE_FENCED:
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -260,6 +261,14 @@ node_is_member(void)
 {
 	return node_shared != NULL &&
 		pg_atomic_read_u32(&node_shared->membership) == NODE_MEMBER;
+}
+
+bool
+node_has_former_tables(void)
+{
+	NodeMembership membership = node_shared ? pg_atomic_read_u32(&node_shared->membership) : NODE_NONE;
+
+	return membership == NODE_REMOVED || membership == NODE_FENCED;
 }
 
 bool

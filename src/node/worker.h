@@ -27,6 +27,7 @@
  *		worker_admin.c		changes of membership and leadership
  *		worker_join.c		becoming a member: founding, joining
  *		worker_force.c		going on alone
+ *		rejoin.c			a server that was a member, or a copy of one
  *		worker_outcome.c	what became of a token
  *		worker_applied.c	who has applied what, for those who wait for it
  *		worker_lock*.c		the lock service (worker_lock.h)
@@ -393,6 +394,7 @@ typedef struct Worker
 
 	WorkerState state;
 	const char *halted_role;
+	bool		may_join_anew;	/* HALTED: removed, or a copy of another member */
 	int64		retry_open_us;	/* HALTED: open again then; 0 never */
 	bool		leaving;		/* shutting down */
 	int64		leave_deadline_us;
@@ -610,12 +612,29 @@ extern void admin_became_removed(Worker *w);
 extern void answer_request(Worker *w, int procno, RaftToken token, int sqlstate, const char *fmt,...) pg_attribute_printf(5, 6);
 
 /* worker_join.c */
+extern int	worker_write_file(const char *path, const void *data, Size len);
 extern void join_found(Worker *w, int procno, RaftToken token);
 extern void join_begin(Worker *w, int procno, RaftToken token, const char *data, Size len);
 extern void join_probe(Worker *w, int procno, RaftToken token, const char *data, Size len);
 extern void join_run(Worker *w);
 extern void join_introduce(const Worker *w, WireJoinReply *reply);
 extern void join_request(Worker *w, uint64 request, const uint8 *data, Size len);
+
+/* rejoin.c */
+#define REJOIN_MAGIC 0x314d5150 /* "PQM1" */
+
+typedef struct RejoinMember
+{
+	uint32		magic;
+	uint32		id;
+	uint8		cluster_id[16];
+	char		name[NODE_NAME_LEN];
+} RejoinMember;
+
+extern bool rejoin_read_member(RejoinMember *member);
+extern void rejoin_write_member(const Worker *w);
+extern bool rejoin_instance(uint8 *instance, char *error);
+extern bool rejoin_swap(void);
 
 /* worker_force.c */
 extern void force_begin(Worker *w, int procno, RaftToken token);

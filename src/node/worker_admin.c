@@ -734,4 +734,5 @@ admin_became_removed(Worker *w)
 	}
 	tp_flush(w->tp);
 	worker_halt(w, "removed", 0, "this member was removed from its cluster");
+	w->may_join_anew = true;
 }

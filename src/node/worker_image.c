@@ -40,7 +40,7 @@ tell_apply_worker(Worker *w, uint64 least)
 
 	pg_atomic_write_u64(&node_shared->image_least, least);
 	pg_write_barrier();
-	pg_atomic_write_u32(&node_shared->image_wanted, w->needs_image ? 1 : 0);
+	pg_atomic_write_u32(&node_shared->image_wanted, !w->needs_image ? 0 : w->image_marked ? 2 : 1);
 	if (was != w->needs_image)
 		node_wake_proc(pg_atomic_read_u32(&node_shared->apply_proc));
 }
@@ -200,7 +200,9 @@ image_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,
 	memcpy(&index, data, sizeof(uint64));
 	memcpy(&term, data + sizeof(uint64), sizeof(uint64));
 	memcpy(&conf_index, data + 2 * sizeof(uint64), sizeof(uint64));
-	if (!raft_conf_decode(data + 3 * sizeof(uint64), len - 3 * sizeof(uint64), &conf))
+	if (len == 3 * sizeof(uint64))
+		conf = *raft_committed_conf(w->raft);	/* the one that it was given when it joined */
+	else if (!raft_conf_decode(data + 3 * sizeof(uint64), len - 3 * sizeof(uint64), &conf))
 	{
 		answer_request(w, procno, token, ERRCODE_DATA_CORRUPTED,
 					   "the configuration that came with the image cannot be read");

@@ -17,6 +17,7 @@
  *		pg_quorum/log.new	a log being made; removed when seen at the next try
  *		pg_quorum/log		renamed from it when complete with its configuration:
  *							from then on this server is a member
+ * For a server that was a member before: rejoin.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +45,8 @@ typedef struct JoinOp
 	RaftToken	token;
 	bool		replace;
 	bool		probe;			/* only to know who is there */
+	bool		anew;			/* was a member, or is a copy of one: its cluster */
+	uint8		former_cluster[16];
 	char		asked[NODE_ADDRESS_LEN];	/* the user's */
 	char		address[NODE_ADDRESS_LEN];	/* where to ask now */
 	bool		waiting;		/* a request is under way */
@@ -60,9 +63,9 @@ typedef struct JoinOp
 
 /* ---------- on disk ---------- */
 
-/* 0, or an errno. */
-static int
-write_durably(const char *path, const void *data, Size len)
+/* By rename; durable when it returns 0, else an errno. */
+int
+worker_write_file(const char *path, const void *data, Size len)
 {
 	char		tmp[MAXPGPATH];
 	int			fd;
@@ -105,7 +108,7 @@ own_instance(uint8 *instance, char *error)
 		strlcpy(error, "could not get random bytes", NODE_DETAIL_LEN);
 		return false;
 	}
-	failed = write_durably(WORKER_INSTANCE_FILE, instance, RAFT_INSTANCE_LEN);
+	failed = worker_write_file(WORKER_INSTANCE_FILE, instance, RAFT_INSTANCE_LEN);
 	if (failed != 0)
 	{
 		snprintf(error, NODE_DETAIL_LEN, "could not write file \"%s\": %s",
@@ -152,7 +155,7 @@ save_first_conf(const RaftConf *conf, char *error)
 
 /* Make the log of a new member: complete, or not there. */
 static bool
-make_log(const RlogIdentity *identity, const RaftConf *conf, char *error)
+make_log(const RlogIdentity *identity, const RaftConf *conf, bool anew, char *error)
 {
 	RlogOptions options = {.watch_type = RAFT_ENTRY_CONF};
 	char		reason[RLOG_ERROR_LEN] = "";
@@ -165,7 +168,7 @@ make_log(const RlogIdentity *identity, const RaftConf *conf, char *error)
 	else if (rlog_create(rlog_env_posix(), NEW_LOG_DIRECTORY, &options, identity,
 						 reason) == RLOG_OK && save_first_conf(conf, reason))
 	{
-		if (rename(NEW_LOG_DIRECTORY, NODE_LOG_DIRECTORY) == 0)
+		if (anew ? rejoin_swap() : rename(NEW_LOG_DIRECTORY, NODE_LOG_DIRECTORY) == 0)
 		{
 			fsync_fname(NODE_DIRECTORY, true);
 			return true;
@@ -188,14 +191,15 @@ ready(Worker *w, int procno, RaftToken token)
 	if (w->state == WORKER_RUNNING)
 		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					   "this server is a member of a cluster already");
-	else if (w->state == WORKER_HALTED)
+	else if (w->state == WORKER_HALTED && !w->may_join_anew)
 		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 					   "this server is, or was, a member of a cluster: %s", w->detail);
 	else if (w->join != NULL)
 		answer_request(w, procno, token, ERRCODE_OBJECT_IN_USE,
 					   "this server is just joining a cluster");
 	else if (!worker_address_is_safe(error) || !worker_load_secret(w, error) ||
-			 !own_instance(w->instance, error))
+			 !(w->state == WORKER_HALTED ? rejoin_instance(w->instance, error) :
+			   own_instance(w->instance, error)))
 		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "%s", error);
 	else
 		return true;
@@ -223,6 +227,12 @@ join_found(Worker *w, int procno, RaftToken token)
 	RaftConf	conf;
 	char		error[NODE_DETAIL_LEN];
 
+	if (w->state == WORKER_HALTED)
+	{
+		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					   "this server is, or was, a member of a cluster: %s", w->detail);
+		return;
+	}
 	if (!ready(w, procno, token))
 		return;
 	memset(&identity, 0, sizeof(identity));
@@ -247,7 +257,7 @@ join_found(Worker *w, int procno, RaftToken token)
 	strlcpy(conf.members[0].address, quorum_address, sizeof(conf.members[0].address));
 
 	node_image_mark_remove();	/* of a try to join that came to nothing */
-	if (!make_log(&identity, &conf, error))
+	if (!make_log(&identity, &conf, false, error))
 	{
 		answer_request(w, procno, token, ERRCODE_IO_ERROR, "%s", error);
 		return;
@@ -260,9 +270,15 @@ join_found(Worker *w, int procno, RaftToken token)
 static void
 join_end(Worker *w)
 {
+	bool		anew = w->join->anew;
+
 	free(w->join->reply);
 	free(w->join);
 	w->join = NULL;
+
+	/* came to nothing: what it was it is again */
+	if (anew && w->state == WORKER_HALTED)
+		worker_open(w);
 }
 
 static JoinOp *
@@ -284,6 +300,8 @@ begin(Worker *w, int procno, RaftToken token, const char *address, Size len)
 	memcpy(op->asked, address, len);
 	strlcpy(op->address, op->asked, sizeof(op->address));
 	op->deadline_us = w->now_us + PATIENCE_US;
+	op->anew = w->state == WORKER_HALTED;
+	memcpy(op->former_cluster, w->cluster_id, sizeof(op->former_cluster));
 	w->join = op;
 	w->id = 0;
 	memset(w->cluster_id, 0, sizeof(w->cluster_id));
@@ -388,7 +406,7 @@ became_member(Worker *w, JoinOp *op, const WireJoinReply *reply)
 
 		/* the log is empty: nothing of it is committed here yet */
 		conf.index = 0;
-		if (!node_image_mark_write(IMAGE_WANTED, &wanted, error) || !make_log(&identity, &conf, error))
+		if (!node_image_mark_write(IMAGE_WANTED, &wanted, error) || !make_log(&identity, &conf, op->anew, error))
 			answer_request(w, op->procno, op->token, ERRCODE_IO_ERROR, "%s", error);
 		else
 			begin_membership(w, op->procno, op->token);
@@ -443,7 +461,15 @@ look_at_answer(Worker *w, JoinOp *op)
 	reply.message[sizeof(reply.message) - 1] = '\0';
 	reply.name[sizeof(reply.name) - 1] = '\0';
 	reply.socket_dir[sizeof(reply.socket_dir) - 1] = '\0';
-	if (reply.sqlstate == 0 && op->probe)
+	if (reply.sqlstate == 0 && op->anew &&
+		memcmp(reply.cluster_id, op->former_cluster, sizeof(reply.cluster_id)) != 0)
+	{
+		answer_request(w, op->procno, op->token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+					   "the replicated tables of this server are those of another cluster than the one at \"%s\"; "
+					   "to join that one it needs a new data directory", op->address);
+		join_end(w);
+	}
+	else if (reply.sqlstate == 0 && op->probe)
 		probed(w, op, &reply);
 	else if (reply.sqlstate == 0)
 		became_member(w, op, &reply);

@@ -415,6 +415,28 @@ settings_fit(Worker *w)
 	return true;
 }
 
+/*
+ * A copy of another member's data directory, or one whose name was changed. The
+ * log is not looked at: copied while it was written, it may be torn.
+ */
+static bool
+is_copy(Worker *w)
+{
+	RejoinMember member;
+
+	if (!rejoin_read_member(&member) || strcmp(member.name, quorum_node_name) == 0 ||
+		access(NODE_LOG_DIRECTORY, F_OK) != 0)
+		return false;
+	memcpy(w->cluster_id, member.cluster_id, sizeof(w->cluster_id));
+	w->id = member.id;
+	pg_atomic_write_u32(&node_shared->id, w->id);
+	worker_halt(w, "stopped", 0,
+				"quorum.node_name is \"%s\", but this data directory is that of member \"%s\", or a copy of it; quorum.join_cluster makes a copy a new member",
+				quorum_node_name, member.name);
+	w->may_join_anew = true;
+	return true;
+}
+
 static bool
 file_exists(const char *path)
 {
@@ -464,9 +486,10 @@ worker_open(Worker *w)
 	Assert(w->raft == NULL && w->log == NULL);
 	w->state = WORKER_HALTED;
 	w->retry_open_us = 0;
+	w->may_join_anew = false;
 	if (w->log_failed)
 		return;					/* a failed sync cannot be trusted until a restart */
-	if (!open_log(w))
+	if (is_copy(w) || !open_log(w))
 		return;
 	identity = rlog_identity(w->log);
 	memcpy(w->cluster_id, identity->cluster_id, sizeof(w->cluster_id));
@@ -476,6 +499,7 @@ worker_open(Worker *w)
 	if (file_exists(WORKER_REMOVED_FILE))
 	{
 		worker_halt(w, "removed", 0, "this member was removed from its cluster");
+		w->may_join_anew = true;
 		return;
 	}
 	if (!worker_address_is_safe(error) || !worker_load_secret(w, error))
@@ -493,6 +517,7 @@ worker_open(Worker *w)
 		return;
 
 	w->state = WORKER_RUNNING;
+	rejoin_write_member(w);
 	w->deadline_us = w->now_us;
 	w->muted_until = 0;
 	w->probation_until_us = 0;

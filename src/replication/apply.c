@@ -571,6 +571,7 @@ main_loop(void)
 			put_right();
 		if (image_turn())
 		{
+			close_reader();		/* the log may be another one */
 			lock_apply_forget();	/* an image brings tables of its own */
 			continue;
 		}

@@ -337,6 +337,12 @@ load(const NodeSqlAddress *sql, uint64 least)
 	image_begin();					/* for the name of this server's superuser */
 	image_source_open(&source, sql);
 	image_end();
+	if (image_adopt(&source))
+	{
+		image_disconnect(source.conn);
+		image_show_phase(IMAGE_LOG);
+		return;
+	}
 	image_source_begin(&source);
 	if (source.point.index < least)
 		ereport(ERROR,

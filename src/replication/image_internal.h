@@ -10,6 +10,7 @@
  *	image_schema.c	pg_dump's statements: read, judged, run
  *	image_copy.c	rows, table by table, in several workers
  *	image_replace.c	a member that has tables: all of them in one transaction
+ *	image_adopt.c	a server that joins with tables of the cluster
  *	image_state.c	the extension's own tables, and sequences
  *	image_check.c	what stands in the way, said before anything is done
  *	image_join.c	quorum.join_cluster and quorum.join_progress
@@ -216,6 +217,10 @@ extern void image_check(ImageSource *source, List *statements);
 
 extern void image_load_state(PGconn *conn);
 extern void image_set_sequences(const ImageSource *source);
+
+/* ---------- image_adopt.c ---------- */
+
+extern bool image_adopt(ImageSource *source);
 
 /* ---------- image_replace.c ---------- */
 

@@ -346,7 +346,8 @@ quorum_join_cluster(PG_FUNCTION_ARGS)
 	NodeSqlAddress sql;
 
 	node_join_probe(address, replace, &sql);
-	look_before(&sql);
+	if (!node_has_former_tables())
+		look_before(&sql);
 	node_join(address, replace);
 	wait_until_voter();
 	PG_RETURN_VOID();

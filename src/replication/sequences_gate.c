@@ -120,8 +120,15 @@ static void
 check_relation(Oid relid)
 {
 	uint32		table_id = OidIsValid(relid) ? tables_id_of_oid(relid) : 0;
+	uint64		image;
 	Oid			root;
 
+	/* a server that joins with tables of its own has another member's values yet */
+	if (table_id != 0 && !replication_is_applying() && node_image_wanted(&image))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this member is not up to date yet"),
+				 errhint("See column detail of quorum.status.")));
 	if (table_id == 0 || table_is_done(table_id) || gate_is_open() || replication_is_applying())
 		return;
 	node_require_member();

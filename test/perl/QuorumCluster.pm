@@ -77,6 +77,18 @@ sub add_node
 	return $node;
 }
 
+# A server that was made elsewhere, of a copy say: with a name and port of its own.
+sub adopt_node
+{
+	my ($self, $node, $port) = @_;
+
+	$node->append_conf('postgresql.conf', sprintf "quorum.node_name = '%s'\nquorum.address = '127.0.0.1:%d'\n",
+		$node->name, $port);
+	$self->{raft_port}{ $node->name } = $port;
+	push @{ $self->{nodes} }, $node;
+	return $node;
+}
+
 # It is gone for good: not asked any more. Its address can be used again.
 sub remove_node
 {
