@@ -185,7 +185,9 @@ look_at_clock(Worker *w)
 					 errdetail("%s", why)));
 		else
 			ereport(LOG, (errmsg("the clock of this member is in order again")));
-		worker_set_detail(w, fenced ? why : "");
+		/* why a member is halted is not to be written over */
+		if (w->state == WORKER_RUNNING)
+			worker_set_detail(w, fenced ? why : "");
 	}
 }
 
