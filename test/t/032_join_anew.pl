@@ -76,6 +76,23 @@ $other->stop('immediate');
 $c->remove_node($other);
 $c->join_node($three);
 
+# away for so long that no log reaches back: its tables are replaced
+$_->append_conf('postgresql.conf', "quorum.max_log_size = '16MB'\n") for $one, $two;
+$_->reload for $one, $two;
+$three->safe_psql($db, 'SELECT quorum.leave_cluster()');
+$c->wait_until('it knows', sub { status($three, 'role') eq 'removed' });
+$one->safe_psql($db, "INSERT INTO t (v) SELECT string_agg(md5((g * 1000 + k)::text), '') FROM generate_series(1, 40) g,
+	generate_series(1, 6250) k GROUP BY g") for 1 .. 8;
+$c->settle($one, $two);
+$c->wait_until('the logs are cut', sub { $one->safe_psql($db, sprintf 'SELECT quorum._image_term(%d) IS NULL',
+	status($three, 'applied_index')) eq 't' && $two->safe_psql($db, sprintf 'SELECT quorum._image_term(%d) IS NULL',
+	status($three, 'applied_index')) eq 't' });
+$c->join_node($three);
+is(write_t($three, 'long away'), '', 'one that was away for long');
+$c->settle;
+$c->tables_equal(\@tables, 'equal with a fresh image');
+$one->safe_psql($db, 'DELETE FROM t WHERE length(v) > 1000');
+
 # --- a copy, made while everybody writes ---
 
 $load = $c->start_load(clients => 6, nodes => [ $one, $two, $three ]);
