@@ -7,6 +7,14 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "storage/shmem.h"
@@ -14,6 +22,9 @@
 
 #include "compat.h"
 #include "node/read.h"
+
+/* How long a cancel may go unnoticed. */
+#define FUTEX_US	INT64CONST(4000)
 
 NodeReads  *node_reads = NULL;
 
@@ -32,6 +43,7 @@ node_reads_shmem_init(void)
 	if (found)
 		return;
 	pg_atomic_init_u64(&node_reads->asked, 0);
+	pg_atomic_init_u64(&node_reads->wake_at, 0);
 	pg_atomic_init_u32(&node_reads->stack_head, NODE_STACK_END);
 	pg_atomic_init_u64(&node_reads->done_index, 0);
 	pg_atomic_init_u64(&node_reads->done_ticket, 0);
@@ -45,6 +57,7 @@ node_reads_shmem_init(void)
 		pg_atomic_init_u32(&node_reads->slots[i].queued, 0);
 		pg_atomic_init_u32(&node_reads->slots[i].next, NODE_STACK_END);
 		pg_atomic_init_u64(&node_reads->slots[i].ticket, 0);
+		pg_atomic_init_u32(&node_reads->slots[i].sleep, READ_AWAKE);
 	}
 }
 
@@ -82,6 +95,85 @@ lease_read(uint64 *index)
 	return true;
 }
 
+/* ---------- sleeping ---------- */
+
+static bool
+is_answered(uint64 ticket)
+{
+	return pg_atomic_read_u64(&node_reads->done_ticket) >= ticket;
+}
+
+/* For a moment; whatever wakes us, the caller looks again. */
+static void
+sleep_on_futex(ReadSlot *slot, uint64 ticket)
+{
+#ifdef __linux__
+	int64		end_us = node_monotonic_us() + FUTEX_US;
+	int64		left_us;
+
+	while (!InterruptPending && (left_us = end_us - node_monotonic_us()) > 0)
+	{
+		struct timespec timeout = {0, left_us * 1000};
+
+		pg_atomic_write_u32(&slot->sleep, READ_ON_FUTEX);
+		pg_memory_barrier();
+		if (is_answered(ticket))
+			break;
+		(void) syscall(SYS_futex, &slot->sleep, FUTEX_WAIT, READ_ON_FUTEX, &timeout, NULL, 0);
+	}
+	pg_atomic_write_u32(&slot->sleep, READ_AWAKE);
+#endif
+}
+
+/* False: deadline_us has passed. */
+static bool
+sleep_on_latch(ReadSlot *slot, uint64 ticket, int64 deadline_us)
+{
+	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	long		timeout_ms = -1;
+
+	if (deadline_us != 0)
+	{
+		int64		left_us = deadline_us - node_monotonic_us();
+
+		if (left_us <= 0)
+			return false;
+		events |= WL_TIMEOUT;
+		timeout_ms = (long) Min((left_us + 999) / 1000, INT_MAX);
+	}
+	pg_atomic_write_u32(&slot->sleep, READ_ON_LATCH);
+	pg_memory_barrier();
+	if (!is_answered(ticket))
+	{
+		(void) WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return true;
+}
+
+/* The worker has stored what this session waits for. */
+void
+node_read_wake(uint32 procno)
+{
+	ReadSlot   *slot = &node_reads->slots[procno];
+
+	switch ((ReadSleep) pg_atomic_exchange_u32(&slot->sleep, READ_AWAKE))
+	{
+		case READ_AWAKE:
+			break;
+		case READ_ON_FUTEX:
+#ifdef __linux__
+			(void) syscall(SYS_futex, &slot->sleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+#endif
+			break;
+		case READ_ON_LATCH:
+			node_wake_proc(procno + 1);
+			break;
+	}
+}
+
+/* ---------- asking ---------- */
+
 bool
 node_read_index(int64 deadline_us, uint64 *index)
 {
@@ -96,27 +188,20 @@ node_read_index(int64 deadline_us, uint64 *index)
 	pg_atomic_write_u64(&slot->ticket, ticket);
 	pg_memory_barrier();
 	push_on_stack(procno);
-	node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
+	pg_memory_barrier();
+	if (ticket >= pg_atomic_read_u64(&node_reads->wake_at))
+		node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
 
-	while (pg_atomic_read_u64(&node_reads->done_ticket) < ticket)
+	if (!is_answered(ticket))
+		sleep_on_futex(slot, ticket);
+	while (!is_answered(ticket))
 	{
-		int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-		long		timeout_ms = -1;
-
-		if (deadline_us != 0)
+		CHECK_FOR_INTERRUPTS();
+		if (!sleep_on_latch(slot, ticket, deadline_us))
 		{
-			int64		left_us = deadline_us - node_monotonic_us();
-
-			if (left_us <= 0)
-			{
-				pg_atomic_write_u64(&slot->ticket, 0);
-				return false;
-			}
-			events |= WL_TIMEOUT;
-			timeout_ms = (long) Min((left_us + 999) / 1000, INT_MAX);
+			pg_atomic_write_u64(&slot->ticket, 0);
+			return false;
 		}
-		(void) WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
 	pg_read_barrier();

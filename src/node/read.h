@@ -12,6 +12,10 @@
  * Shared state (NodeReads), who writes it
  * ---------------------------------------
  *	asked			sessions, atomically: the last ticket handed out.
+ *	wake_at			worker: the ticket that is to wake it. While a batch is under way
+ *					nobody has to; after one it gathers (worker_read.c). It stores
+ *					this before it looks at asked for the last time, a session draws
+ *					its ticket before it looks at this: one of the two sees the other.
  *	stack_head, slots[].next, .queued	Treiber stack of processes that have come
  *					since the worker looked last; popped whole (as in mailbox.c).
  *	slots[].ticket	its process: what it waits for, 0 nothing. May stay behind when
@@ -48,16 +52,32 @@
 
 #include "node/node_internal.h"
 
+/*
+ * How a session waits. Most rounds are over in a fraction of a millisecond: for
+ * so long it sleeps on a futex, where being woken costs half of what a latch
+ * does, and then on its latch, where interrupts reach it. It stores this before
+ * it looks at done_ticket for the last time; the worker stores done_ticket
+ * before it takes this.
+ */
+typedef enum ReadSleep
+{
+	READ_AWAKE = 0,
+	READ_ON_FUTEX,
+	READ_ON_LATCH
+} ReadSleep;
+
 typedef struct ReadSlot
 {
 	pg_atomic_uint32 queued;
 	pg_atomic_uint32 next;
 	pg_atomic_uint64 ticket;
+	pg_atomic_uint32 sleep;		/* ReadSleep */
 } ReadSlot;
 
 typedef struct NodeReads
 {
 	pg_atomic_uint64 asked;
+	pg_atomic_uint64 wake_at;
 	pg_atomic_uint32 stack_head;
 
 	pg_atomic_uint64 done_index;
@@ -74,6 +94,7 @@ typedef struct NodeReads
 
 extern NodeReads *node_reads;
 
+extern void node_read_wake(uint32 procno);
 extern Size node_reads_shmem_size(void);
 extern void node_reads_shmem_init(void);
 

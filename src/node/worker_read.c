@@ -5,8 +5,10 @@
  *		that came in, and data of bounded age kept fresh while somebody wants it.
  *
  * One batch is under way at a time: what comes in meanwhile shares the next one.
- * That is what makes many readers cheap; a reader waits two rounds at most. A
- * batch that the core ends without an answer (leader gone, or changed) is asked
+ * That is what makes many readers cheap. Readers that ask again and again would
+ * settle into two groups that take turns, each waiting for the other's round; so
+ * after a batch the worker lets those that it has woken come back (gather), for a
+ * millisecond at most, and who comes does not wake it one by one. A batch that the core ends without an answer (leader gone, or changed) is asked
  * again, until there is one or the sessions have given up.
  *
  * The core forgets no read, but is not ticked while this member must not
@@ -23,6 +25,8 @@
 #include "node/worker.h"
 
 #define RETRY_US		INT64CONST(10000)
+#define GATHER_US		INT64CONST(1000)	/* what the loop can sleep, too */
+#define GATHER_MIN		3		/* sessions at work */
 #define DEMAND_US		INT64CONST(3000000)	/* after the last reader of bounded age */
 
 static struct
@@ -30,9 +34,12 @@ static struct
 	uint64		id;				/* of the batch under way; 0 none */
 	uint64		last_id;
 	uint64		ticket;			/* the newest one that it answers */
+	int			batch;			/* so many tickets are in it */
 	int64		begun_us;
 	uint64		started;		/* tickets up to here are in a batch, or answered */
 	int64		retry_us;
+	int64		answered_us;	/* when the last batch came back */
+	int			at_work;		/* sessions that read at a time, lately */
 	int64		refresh_us;		/* when data of bounded age are due again; 0 no */
 
 	/* who waits: dense list, and the ticket by procno (0: not in the list) */
@@ -87,6 +94,25 @@ read_collect(Worker *w)
 	}
 }
 
+/* How many are to have come before the next batch. */
+static int
+gather_target(const Worker *w)
+{
+	if (reads.at_work < GATHER_MIN || w->now_us - reads.answered_us >= GATHER_US)
+		return 1;
+	return reads.at_work - reads.at_work / 4;
+}
+
+static void
+set_wake_at(uint64 ticket)
+{
+	if (pg_atomic_read_u64(&node_reads->wake_at) != ticket)
+	{
+		pg_atomic_write_u64(&node_reads->wake_at, ticket);
+		pg_memory_barrier();
+	}
+}
+
 /* All that are answered by now. */
 static void
 wake_answered(void)
@@ -104,7 +130,7 @@ wake_answered(void)
 			continue;
 		}
 		reads.tickets[procno] = 0;
-		node_wake_proc((uint32) procno + 1);
+		node_read_wake((uint32) procno);
 	}
 	reads.nprocs = kept;
 }
@@ -158,19 +184,22 @@ read_run(Worker *w)
 	reads.refresh_us = refresh_due(w);
 	if (reads.id != 0 || w->now_us < reads.retry_us)
 		return;
+	set_wake_at(reads.started + gather_target(w));
 	asked = pg_atomic_read_u64(&node_reads->asked);
-	wanted = asked > reads.started;
+	wanted = asked >= reads.started + gather_target(w);
 	if (!wanted && (reads.refresh_us == 0 || w->now_us < reads.refresh_us))
 	{
 		/* one that came late for a batch that has been answered meanwhile */
-		if (reads.nprocs > 0)
+		if (reads.nprocs > 0 && asked == reads.started)
 			wake_answered();
 		return;
 	}
+	set_wake_at(PG_UINT64_MAX);
 	/* the tickets are out; what is acknowledged from here on is not promised */
 	pg_memory_barrier();
 	reads.id = ++reads.last_id;
 	reads.ticket = asked;
+	reads.batch = (int) Min(asked - reads.started, MaxBackends);
 	reads.started = asked;
 	reads.begun_us = node_monotonic_us();
 	raft_read_index(w->raft, reads.id, w->now_us);
@@ -190,6 +219,7 @@ read_answered(Worker *w, const RaftRead *answers, size_t n)
 			continue;
 		}
 		reads.id = 0;
+		reads.answered_us = w->now_us;
 		if (answers[i].index > pg_atomic_read_u64(&node_reads->done_index))
 		{
 			pg_atomic_write_u64(&node_reads->done_index, answers[i].index);
@@ -200,6 +230,9 @@ read_answered(Worker *w, const RaftRead *answers, size_t n)
 			pg_atomic_write_u64(&node_reads->fresh_us, (uint64) reads.begun_us);
 		pg_atomic_write_u64(&node_reads->done_ticket, reads.ticket);
 		pg_memory_barrier();
+		/* those of this batch, and who has come meanwhile */
+		reads.at_work = Max(reads.batch + (int) Min(pg_atomic_read_u64(&node_reads->asked) - reads.started, MaxBackends),
+							reads.at_work - reads.at_work / 8 - 1);
 		wake_answered();
 	}
 }
@@ -226,13 +259,19 @@ int64
 read_deadline(const Worker *w)
 {
 	int64		deadline_us = INT64_MAX;
+	uint64		asked;
 
 	if (reads.id != 0)
 		return reads.begun_us + patience_us();
 	if (reads.refresh_us != 0)
 		deadline_us = Max(reads.refresh_us, reads.retry_us);
-	if (pg_atomic_read_u64(&node_reads->asked) > reads.started)
+	/* read_run() has not seen this yet, or waits for more */
+	set_wake_at(reads.started + gather_target(w));
+	asked = pg_atomic_read_u64(&node_reads->asked);
+	if (asked >= reads.started + gather_target(w))
 		deadline_us = Min(deadline_us, reads.retry_us);
+	else if (asked > reads.started)
+		deadline_us = Min(deadline_us, Max(reads.retry_us, reads.answered_us + GATHER_US));
 	return deadline_us;
 }
 
