@@ -41,6 +41,9 @@ CREATE TABLE quorum._image_table (
 REVOKE ALL ON quorum._image_table FROM PUBLIC;
 INSERT INTO quorum._local_table VALUES ('quorum._image_table');
 
+CREATE FUNCTION quorum._loading() RETURNS trigger
+AS 'MODULE_PATHNAME', 'quorum_loading' LANGUAGE C;
+
 -- Which entry the current snapshot stands at: it shows all up to there and none above.
 CREATE FUNCTION quorum._snapshot_index() RETURNS bigint
 AS 'MODULE_PATHNAME', 'quorum_snapshot_index' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;

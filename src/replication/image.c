@@ -28,7 +28,9 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/origin.h"
@@ -50,6 +52,9 @@
 #define RETRY_FIRST_MS		200
 #define RETRY_LAST_MS		10000
 #define DONE_RETRY_MS		100
+#define GUARD_TRIGGER		"!pg_quorum_loading"
+
+PG_FUNCTION_INFO_V1(quorum_loading);
 
 static MemoryContext image_context = NULL;
 static int	failures = 0;		/* in a row */
@@ -141,6 +146,23 @@ image_resume(void)
 
 /* ---------- a server that has nothing yet ---------- */
 
+/* The trigger of tables that are being loaded. */
+Datum
+quorum_loading(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("quorum._loading() is the trigger of tables that are being loaded")));
+	if (!replication_is_applying())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is being loaded with the cluster's rows",
+						RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+				 errhint("It can be written once this server has joined; see quorum.join_progress.")));
+	return PointerGetDatum(NULL);
+}
+
 static ImageUse
 use_fresh(const char *schema, const char *name, void *arg)
 {
@@ -174,6 +196,10 @@ forget_former_attempt(void)
 						   "FROM quorum._image_table t JOIN pg_class c ON c.oid = t.relid WHERE NOT t.created");
 	if (filled)
 		(void) image_execute(psprintf("TRUNCATE %s", filled));
+	(void) image_execute("DO $$ DECLARE t regclass; BEGIN "
+						 "FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = '" GUARD_TRIGGER "' "
+						 "AND tgfoid = 'quorum._loading()'::regprocedure LOOP "
+						 "EXECUTE format('DROP TRIGGER \"" GUARD_TRIGGER "\" ON %s', t); END LOOP; END $$");
 	(void) image_execute("DELETE FROM quorum._image_table");
 	image_end();
 }
@@ -224,6 +250,31 @@ note_units(ImageSource *source)
 									  quote_literal_cstr(unit->schema), quote_literal_cstr(unit->name),
 									  array_literal(unit->columns), unit->binary ? "true" : "false",
 									  unit->bytes, was_here(source, unit) ? "false" : "true"));
+	}
+}
+
+/*
+ * Until the last transaction nobody else writes these tables: they do not carry
+ * their own triggers yet. A statement trigger costs the copying nothing.
+ */
+static void
+guard_tables(const ImageSource *source, bool on)
+{
+	ListCell   *lc;
+
+	foreach(lc, source->relations)
+	{
+		const ImageRelation *r = lfirst(lc);
+		char	   *name = quote_qualified_identifier(r->schema, r->name);
+
+		if (r->relkind != RELKIND_RELATION && r->relkind != RELKIND_PARTITIONED_TABLE)
+			continue;
+		if (on)
+			(void) image_execute(psprintf("CREATE TRIGGER \"" GUARD_TRIGGER "\" BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
+										  "EXECUTE FUNCTION quorum._loading(); "
+										  "ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" GUARD_TRIGGER "\"", name, name));
+		else
+			(void) image_execute(psprintf("DROP TRIGGER \"" GUARD_TRIGGER "\" ON %s", name));
 	}
 }
 
@@ -283,6 +334,7 @@ load_fresh(ImageSource *source)
 	image_check(source, list_concat_copy(before, after));
 	image_run_statements(before, use_fresh, source);
 	note_units(source);
+	guard_tables(source, true);
 	image_end();
 
 	image_show_phase(IMAGE_DATA);
@@ -297,6 +349,7 @@ load_fresh(ImageSource *source)
 	image_begin();
 	image_run_statements(after, use_fresh, source);
 	CommandCounterIncrement();
+	guard_tables(source, false);
 	image_set_sequences(source);
 	image_check_all_there(source);
 	(void) image_execute("DELETE FROM quorum._image_table");
