@@ -44,6 +44,7 @@ node_post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int npar
 	NodeSlot   *slot = &node_shared->slots[procno];
 	dsa_pointer large = InvalidDsaPointer;
 	char	   *dest = slot->small;
+	int64		posted_us = node_monotonic_us();
 
 	Assert(slot->state == SLOT_FREE);
 	if (len > NODE_INLINE_SIZE)
@@ -66,6 +67,7 @@ node_post(NodeRequestKind kind, RaftToken token, const NodePart *parts, int npar
 	slot->sqlstate = 0;
 	slot->answer.verdict = 0;
 	slot->parked = false;
+	slot->posted_us = posted_us;
 	slot->state = SLOT_POSTED;
 	SpinLockRelease(&slot->mutex);
 

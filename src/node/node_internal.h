@@ -83,6 +83,7 @@ typedef struct NodeSlot
 	pg_atomic_uint32 next;
 	bool		applier_owns;	/* node_submit(): the session does not commit it */
 	bool		parked;			/* Raft worker: a leader has it, and lets it wait */
+	int64		posted_us;		/* node_monotonic_us() */
 	RaftToken	token;
 	Size		len;
 	dsa_pointer large;			/* InvalidDsaPointer: payload is in small[] */

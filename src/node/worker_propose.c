@@ -100,6 +100,23 @@ pending_find(const Worker *w, RaftToken token)
 	return p;
 }
 
+/* Since when its session waits: a worker that is started anew does not forget it. */
+static int64
+posted_at(const Worker *w, int procno, RaftToken token)
+{
+	int64		posted_us = w->now_us;
+	NodeSlot   *slot;
+
+	if (procno < 0)
+		return posted_us;
+	slot = &node_shared->slots[procno];
+	SpinLockAcquire(&slot->mutex);
+	if (raft_token_equal(slot->token, token) && slot->posted_us < posted_us)
+		posted_us = slot->posted_us;
+	SpinLockRelease(&slot->mutex);
+	return posted_us;
+}
+
 /* Takes over the payload. */
 Pending *
 pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data)
@@ -113,7 +130,7 @@ pending_add(Worker *w, int procno, RaftToken token, RaftBuf *data)
 	p->token = token;
 	p->data = data;
 	p->state = PENDING_QUEUED;
-	p->taken_us = w->now_us;
+	p->taken_us = posted_at(w, procno, token);
 	p->lock_op = lk_op(data->data, data->len);
 	p->chain = w->buckets[b];
 	w->buckets[b] = p;
