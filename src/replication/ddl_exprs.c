@@ -58,7 +58,7 @@ raw_walker(Node *node, void *context)
 		return true;
 	if (IsA(node, A_Const))
 	{
-		const A_Const *constant = (A_Const *) node;
+		A_Const    *constant = (A_Const *) node;
 
 		return !constant->isnull && IsA(&constant->val, String) &&
 			is_moment(strVal(&constant->val));
