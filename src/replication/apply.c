@@ -566,7 +566,8 @@ main_loop(void)
 		long		wait;
 
 		CHECK_FOR_INTERRUPTS();
-		wait = Min(gate_work(), FLUSH_INTERVAL_MS);
+		wait = gate_work();
+		wait = Min(wait, FLUSH_INTERVAL_MS);
 		if (resync_wanted_here())
 			put_right();
 		if (image_turn())

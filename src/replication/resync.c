@@ -523,9 +523,9 @@ answer_here(uint64 request, const char *outcome)
 void
 resync_here(void)
 {
-	uint32		table_id = 0;
-	uint32		source = 0;
-	uint64		request = 0;
+	volatile uint32 table_id = 0;
+	volatile uint32 source = 0;
+	volatile uint64 request = 0;
 	char		outcome[OUTCOME_LEN];
 	bool		good;
 
@@ -571,7 +571,7 @@ is_stopped_here(void)
 static uint64
 ask_here(uint32 table_id, uint32 source)
 {
-	uint64		request = 0;
+	volatile uint64 request = 0;
 
 	SpinLockAcquire(&shared->mutex);
 	if (shared->state == HERE_NONE || shared->state == HERE_DONE)
