@@ -192,6 +192,11 @@ typedef struct WireJoin
 
 #define WIRE_JOIN_VERSION 2
 
+/* %s: the name */
+#define JOIN_NAME_IS_TAKEN \
+	"the cluster has a member of the name \"%s\" already, which is another server or this one before it lost its data; " \
+	"join_cluster(address, replace => true) takes its place"
+
 typedef struct WireJoinReply
 {
 	int32		sqlstate;		/* 0: member; -1: try address (or later, if empty) */

@@ -370,8 +370,7 @@ lead_add(Worker *w, AdminOp *op)
 	if (m != NULL && !op->replace)
 	{
 		finish(w, op, ERRCODE_DUPLICATE_OBJECT,
-			   "the cluster has a member of the name \"%s\" already, which is another server or this one before it lost its data; "
-			   "join_cluster(address, replace => true) takes its place", op->name);
+			   JOIN_NAME_IS_TAKEN, op->name);
 		return;
 	}
 	if (m != NULL && (m->id == w->id || (m->voter && count_voters(&target) == 1)))

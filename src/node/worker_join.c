@@ -552,8 +552,7 @@ join_request(Worker *w, uint64 request, const uint8 *data, Size len)
 	else if (join.probe != 0 && join.replace == 0 && is_taken(w, &join))
 	{
 		reply.sqlstate = ERRCODE_DUPLICATE_OBJECT;
-		snprintf(reply.message, sizeof(reply.message),
-				 "the cluster has a member of the name \"%s\" already", join.name);
+		snprintf(reply.message, sizeof(reply.message), JOIN_NAME_IS_TAKEN, join.name);
 	}
 	else if (join.probe != 0)
 	{
