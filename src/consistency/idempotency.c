@@ -55,6 +55,7 @@
 
 #include "consistency/idempotency.h"
 #include "consistency/token.h"
+#include "consistency/token.h"
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
@@ -198,7 +199,10 @@ make_claim(void)
 		if (insert_row(key))
 			claim = CLAIM_MADE;
 		else if (find_row(key))
+		{
 			claim = CLAIM_REPEATED;
+			(void) token_key_load();
+		}
 		CHECK_FOR_INTERRUPTS();
 	}
 	claim_level = GetCurrentTransactionNestLevel();
@@ -341,6 +345,7 @@ idempotency_committed(bool with_entry)
 		last_was_duplicate = true;
 		/* COMMIT promises the same for the first one */
 		write_level_committed(repeated_upto);
+		token_repeated(repeated_upto);
 	}
 	else if (with_entry)
 		last_was_duplicate = false;

@@ -69,6 +69,13 @@ extern void token_install(void);	/* transaction callback: before those of the re
  */
 extern uint64 token_required(int64 deadline_us);
 
+/*
+ * At XACT_EVENT_COMMIT of a transaction that repeats one that had committed
+ * before (idempotency.c), with an entry up to index: as if it were ours. The key
+ * was loaded while tables could be read.
+ */
+extern void token_repeated(uint64 index);
+
 /* A causal read has shown entries up to index. */
 extern void token_saw(uint64 index);
 

@@ -242,6 +242,21 @@ entry_decided(uint64 index, RaftStamp stamp)
 	seen_committed = index;
 }
 
+void
+token_repeated(uint64 index)
+{
+	HlcStamp	stamp;
+
+	required = Max(required, index);
+	if (index > seen)
+	{
+		clock_message_stamp(&stamp);
+		seen = index;
+		seen_stamp = stamp;
+	}
+	report_due = true;
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
