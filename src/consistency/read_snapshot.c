@@ -36,7 +36,7 @@
 
 /* Longer ago than this a transaction is over for every snapshot there can be. */
 #define LONG_AGO	INT64CONST(1000000000)
-#define BATCH_MAX	256			/* entries in one transaction of the applier, and more */
+#define MARGIN	256				/* of the ring, for what is committed while we look */
 
 Portal		read_utility_portal = NULL;
 
@@ -61,17 +61,17 @@ read_snapshot_holds(Snapshot snapshot, uint64 index)
 		return true;
 	if (index > applied || snapshot->snapshot_type != SNAPSHOT_MVCC)
 		return false;
-	if (applied - index >= NODE_TURN_RING - BATCH_MAX)
+	if (applied - index >= NODE_TURN_RING - MARGIN)
 	{
 		/* long ago: the oldest one that is remembered is younger */
-		for (uint64 i = applied - NODE_TURN_RING + 1 + BATCH_MAX; i <= applied; i++)
+		for (uint64 i = applied - NODE_TURN_RING + 1 + MARGIN; i <= applied; i++)
 			if (node_commit_covers(i, &first, &xid))
 				return sees(snapshot, xid);
 		return true;
 	}
 
 	/* the transaction that brought it, with those that came with it */
-	for (uint64 i = index; i <= applied && i < index + BATCH_MAX; i++)
+	for (uint64 i = index; i <= applied; i++)
 	{
 		if (!node_commit_covers(i, &first, &xid))
 			continue;

@@ -25,6 +25,7 @@
 #include "node/worker.h"
 
 #define RETRY_US		INT64CONST(10000)
+#define RETRY_ALONE_US	INT64CONST(200000)	/* when all have given up */
 #define GATHER_US		INT64CONST(1000)	/* what the loop can sleep, too */
 #define GATHER_MIN		3		/* sessions at work */
 #define DEMAND_US		INT64CONST(3000000)	/* after the last reader of bounded age */
@@ -135,13 +136,23 @@ wake_answered(void)
 	reads.nprocs = kept;
 }
 
+/* Is there anybody left who has not given up? */
+static bool
+somebody_waits(void)
+{
+	for (int i = 0; i < reads.nprocs; i++)
+		if (pg_atomic_read_u64(&node_reads->slots[reads.procs[i]].ticket) != 0)
+			return true;
+	return false;
+}
+
 /* The batch under way came to nothing: whoever still waits is in the next one. */
 static void
 ask_again(Worker *w)
 {
 	reads.id = 0;
 	reads.started = pg_atomic_read_u64(&node_reads->done_ticket);
-	reads.retry_us = w->now_us + RETRY_US;
+	reads.retry_us = w->now_us + (somebody_waits() ? RETRY_US : RETRY_ALONE_US);
 }
 
 static int64
