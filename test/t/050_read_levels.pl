@@ -345,7 +345,7 @@ for my $format (qw(json xml yaml))
 {
 	my $out = $follower->safe_psql($db, "SET quorum.read_consistency = causal; EXPLAIN (ANALYZE, FORMAT $format) SELECT * FROM r");
 	like($out, qr/Read.Consistency.{1,6}causal/, "EXPLAIN (FORMAT $format)");
-	$follower->safe_psql($db, "SELECT \$e\$$out\$e\$::$format") if $format ne 'yaml';
+	$follower->safe_psql($db, "SELECT \$e\$$out\$e\$::json") if $format eq 'json';
 }
 like($follower->safe_psql($db, 'SET quorum.read_consistency = strong; SELECT 1 FROM r LIMIT 1; SELECT level, served_index <= known_commit_index, served_index > 0, waited >= interval \'0\', staleness < interval \'5s\', node_name FROM quorum.read_info()'),
 	qr/^strong\|t\|t\|t\|t\|@{[$follower->name]}$/m, 'read_info');
