@@ -27,6 +27,24 @@ drop_at(dsa_pointer dp)
 	return dsa_get_address(node_dsa(), dp);
 }
 
+/* What the Raft worker has done with. */
+static void
+free_spent(void)
+{
+	dsa_pointer at;
+
+	if (pg_atomic_read_u64(&lock_shared->spent) == InvalidDsaPointer)
+		return;
+	at = (dsa_pointer) pg_atomic_exchange_u64(&lock_shared->spent, InvalidDsaPointer);
+	while (DsaPointerIsValid(at))
+	{
+		dsa_pointer next = drop_at(at)->next;
+
+		dsa_free(node_dsa(), at);
+		at = next;
+	}
+}
+
 dsa_pointer
 lock_drop_prepare(uint8 key_type, const char *key, Size len)
 {
@@ -34,6 +52,7 @@ lock_drop_prepare(uint8 key_type, const char *key, Size len)
 	LockDrop   *drop;
 
 	Assert(len <= LK_MAX_KEY_LEN);
+	free_spent();
 	dp = dsa_allocate(node_dsa(), offsetof(LockDrop, key) + len);
 	drop = drop_at(dp);
 	memset(drop, 0, offsetof(LockDrop, key));
@@ -47,17 +66,32 @@ lock_drop_prepare(uint8 key_type, const char *key, Size len)
 	return dp;
 }
 
-void
-lock_drop_unref(dsa_pointer dp)
+static void
+unref(dsa_pointer dp)
 {
 	if (pg_atomic_sub_fetch_u32(&drop_at(dp)->refs, 1) == 0)
 		dsa_free(node_dsa(), dp);
 }
 
 void
+lock_drop_finished(dsa_pointer dp)
+{
+	uint64		head;
+
+	if (pg_atomic_sub_fetch_u32(&drop_at(dp)->refs, 1) > 0)
+		return;
+	head = pg_atomic_read_u64(&lock_shared->spent);
+	do
+	{
+		drop_at(dp)->next = (dsa_pointer) head;
+		pg_write_barrier();
+	} while (!pg_atomic_compare_exchange_u64(&lock_shared->spent, &head, dp));
+}
+
+void
 lock_drop_cancel(dsa_pointer dp)
 {
-	lock_drop_unref(dp);
+	unref(dp);
 }
 
 void
@@ -116,7 +150,7 @@ lock_drop_wait(dsa_pointer dp, int64 deadline_us, bool interruptible)
 	}
 	PG_FINALLY();
 	{
-		lock_drop_unref(dp);
+		unref(dp);
 	}
 	PG_END_TRY();
 

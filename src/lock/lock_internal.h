@@ -16,6 +16,7 @@
 #include "node/node_internal.h"
 
 #define LOCK_FORSAKEN	8
+#define LOCK_QUEUE_MAX	(256 * 1024)	/* bytes of the queue that are shown */
 
 /*
  * A place a PGPROC. number: set by its session at its first lock, zero again at
@@ -32,8 +33,10 @@ typedef struct LockSession
 
 /*
  * A release on its way (in node_dsa()). Posted: the Raft worker's, which keeps it
- * in the list at_work until its entry is committed; then done is set. Whoever
- * drops the last reference frees it.
+ * in the list at_work until its entry is committed; then done is set. The worker
+ * frees nothing, since it must not wait for whoever is stopped while it holds a
+ * lock of the memory area: chunks whose last reference it drops go on the stack
+ * of spent ones, which the next session that needs a chunk frees.
  */
 typedef struct LockDrop
 {
@@ -85,21 +88,24 @@ typedef struct LockShared
 {
 	pg_atomic_uint64 session_counter;
 	pg_atomic_uint32 attention; /* sessions set, Raft worker clears: see who has left */
+	pg_atomic_uint32 forsaken;	/* how many counters there are in all places, about */
 	pg_atomic_uint64 drops;		/* stack of LockDrop; sessions push, Raft worker pops all */
+	pg_atomic_uint64 spent;		/* the same, the other way round: to be freed */
 	dsa_pointer at_work;		/* Raft worker alone */
 
 	pg_atomic_uint64 safe_until_us; /* Raft worker: node_monotonic_us(); 0 never */
 	pg_atomic_uint32 holding;	/* Raft worker: grants of this server's sessions */
 	pg_atomic_uint64 losses;	/* Raft worker: lock_losses() */
 
-	LWLock	   *lock;			/* protects what follows */
+	/* protects what follows; the Raft worker never waits for it */
+	LWLock	   *lock;
 
 	/* the queue as it is known here: Raft worker writes */
-	dsa_pointer queue;			/* LockQueueHead ...; may be invalid */
-	Size		queue_len;
+	Size		queue_len;		/* 0: there is none */
 	int64		queue_us;		/* node_monotonic_us() when it was made */
+	char		queue[LOCK_QUEUE_MAX];	/* LockQueueHead ... */
 
-	/* hand-over: apply worker writes, Raft worker takes and frees */
+	/* hand-over: apply worker writes, and frees the one before; Raft worker reads */
 	dsa_pointer image;
 	Size		image_len;
 	uint64		image_index;
@@ -115,6 +121,6 @@ extern LockShared *lock_shared;
 extern void lock_call_attention(void);
 
 /* lock_drop.c */
-extern void lock_drop_unref(dsa_pointer dp);
+extern void lock_drop_finished(dsa_pointer dp);	/* the Raft worker's reference */
 
 #endif							/* PGQ_LOCK_INTERNAL_H */

@@ -55,7 +55,10 @@ leave(void)
 		uint64		zero = 0;
 
 		if (pg_atomic_compare_exchange_u64(&session->forsaken[i], &zero, waiting_counter))
+		{
+			pg_atomic_fetch_add_u32(&lock_shared->forsaken, 1);
 			break;
+		}
 	}
 	waiting_counter = 0;
 	node_turn_abandon();

@@ -57,12 +57,13 @@ lock_shmem_init(void)
 	lock_shared->lock = &GetNamedLWLockTranche(LOCK_TRANCHE)[0].lock;
 	pg_atomic_init_u64(&lock_shared->session_counter, 0);
 	pg_atomic_init_u32(&lock_shared->attention, 0);
+	pg_atomic_init_u32(&lock_shared->forsaken, 0);
 	pg_atomic_init_u64(&lock_shared->drops, InvalidDsaPointer);
+	pg_atomic_init_u64(&lock_shared->spent, InvalidDsaPointer);
 	lock_shared->at_work = InvalidDsaPointer;
 	pg_atomic_init_u64(&lock_shared->safe_until_us, 0);
 	pg_atomic_init_u32(&lock_shared->holding, 0);
 	pg_atomic_init_u64(&lock_shared->losses, 0);
-	lock_shared->queue = InvalidDsaPointer;
 	lock_shared->image = InvalidDsaPointer;
 	pg_atomic_init_u32(&lock_shared->image_there, 0);
 	pg_atomic_init_u32(&lock_shared->image_wanted, 0);
@@ -107,12 +108,12 @@ copy_queue(Size *len, int64 *age_us)
 	if (lock_shared == NULL)
 		return NULL;
 	LWLockAcquire(lock_shared->lock, LW_SHARED);
-	if (DsaPointerIsValid(lock_shared->queue))
+	if (lock_shared->queue_len > 0)
 	{
 		*len = lock_shared->queue_len;
 		*age_us = node_monotonic_us() - lock_shared->queue_us;
 		copy = palloc(*len);
-		memcpy(copy, dsa_get_address(node_dsa(), lock_shared->queue), *len);
+		memcpy(copy, lock_shared->queue, *len);
 	}
 	LWLockRelease(lock_shared->lock);
 	return copy;

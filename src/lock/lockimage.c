@@ -218,16 +218,8 @@ lk_least_lease_ms(const LkState *ls, uint32_t node)
 	{
 		const LkNode *n = container(LkNode, link, at);
 
-		if (n->node != node)
-			continue;
-		for each_link(o, &n->owners)
-			for each_link(g, &container(LkOwnerRec, by_node, o)->grants)
-			{
-				uint32_t	lease_ms = container(LkGrant, by_owner, g)->info.lease_ms;
-
-				if (lease_ms < least)
-					least = lease_ms;
-			}
+		if (n->node == node && n->least_lease_ms < least)
+			least = n->least_lease_ms;
 	}
 	return least;
 }
@@ -321,6 +313,8 @@ lk_check(const LkState *ls)
 				return wrong;
 			if (key->refs == 0)
 				return "a key that nobody refers to";
+			if (link_alone(&key->waits) != link_alone(&key->waited))
+				return "a key that is waited for and not listed so, or the other way round";
 			keys++;
 		}
 	for (uint32_t i = 0; i <= ls->owner_mask; i++)

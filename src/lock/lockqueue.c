@@ -119,7 +119,10 @@ remove_waiter(LkState *ls, LkWaiter *w)
 	{
 		link_remove(&w->waits[i].by_key);
 		if (link_alone(&w->waits[i].key->waits))
+		{
 			link_remove(&w->waits[i].key->dirty);
+			link_remove(&w->waits[i].key->waited);
+		}
 		lks_key_unref(ls, w->waits[i].key);
 	}
 	ls->nwaiters--;
@@ -484,6 +487,8 @@ lk_wait(LkState *ls, uint32_t from, RaftToken token, const void *payload, size_t
 			.weight = item.weight, .limit = item.limit};
 		w->nwaits++;
 		link_before(place_in_line(ls, key, &w->owner->id, w->since_us), &wait->by_key);
+		if (link_alone(&key->waited))
+			link_before(&ls->waited, &key->waited);
 	}
 	link_before(&w->owner->waiters, &w->by_owner);
 	if (w->session != NULL)
@@ -506,6 +511,8 @@ no_memory:
 	for (uint32_t i = 0; i < w->nwaits; i++)
 	{
 		link_remove(&w->waits[i].by_key);
+		if (link_alone(&w->waits[i].key->waits))
+			link_remove(&w->waits[i].key->waited);
 		lks_key_unref(ls, w->waits[i].key);
 	}
 	if (w->owner != NULL)
@@ -630,28 +637,28 @@ lk_member_up(LkState *ls, uint32_t node, bool up)
 void
 lk_each_waiter(const LkState *ls, LkWaiterFn fn, void *arg)
 {
-	for (uint32_t i = 0; i <= ls->key_mask; i++)
-		for (LkKey *key = ls->keys[i]; key != NULL; key = key->chain)
+	for each_link(k, &ls->waited)
+	{
+		const LkKey *key = container(LkKey, waited, k);
+		uint32_t	position = 0;
+
+		for each_link(at, &key->waits)
 		{
-			uint32_t	position = 0;
+			const LkWait *wait = container(LkWait, by_key, at);
+			LkWaiterInfo info;
 
-			for each_link(at, &key->waits)
-			{
-				const LkWait *wait = container(LkWait, by_key, at);
-				LkWaiterInfo info;
-
-				memset(&info, 0, sizeof(info));
-				info.request = wait->waiter->token;
-				info.owner = wait->waiter->asked_by;
-				info.key_type = key->type;
-				info.mode = wait->mode;
-				info.len = key->len;
-				info.key = key->key;
-				info.position = ++position;
-				info.since_us = wait->waiter->since_us;
-				fn(arg, &info);
-			}
+			memset(&info, 0, sizeof(info));
+			info.request = wait->waiter->token;
+			info.owner = wait->waiter->asked_by;
+			info.key_type = key->type;
+			info.mode = wait->mode;
+			info.len = key->len;
+			info.key = key->key;
+			info.position = ++position;
+			info.since_us = wait->waiter->since_us;
+			fn(arg, &info);
 		}
+	}
 }
 
 /* ---------- deadlocks ---------- */

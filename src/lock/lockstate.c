@@ -37,6 +37,7 @@ lk_create(void)
 	link_init(&ls->timed);
 	link_init(&ls->delayed);
 	link_init(&ls->waiters);
+	link_init(&ls->waited);
 	link_init(&ls->dirty);
 	ls->check_us = ls->due_us = INT64_MAX;
 	if (ls->keys == NULL || ls->owners == NULL || ls->waiter_table == NULL)
@@ -173,6 +174,7 @@ lks_get_key(LkState *ls, uint8_t type, const char *key, size_t len)
 		memcpy(k->key, key, len);
 		link_init(&k->holders);
 		link_init(&k->waits);
+		link_init(&k->waited);
 		link_init(&k->dirty);
 		link_init(&k->delayed);
 		k->chain = ls->keys[k->hash & ls->key_mask];
@@ -193,6 +195,7 @@ lks_key_unref(LkState *ls, LkKey *key)
 		return;
 	assert(link_alone(&key->holders) && link_alone(&key->waits) && link_alone(&key->delayed));
 	link_remove(&key->dirty);
+	link_remove(&key->waited);
 	while (*at != key)
 		at = &(*at)->chain;
 	*at = key->chain;
@@ -305,6 +308,7 @@ get_node(LkState *ls, uint32_t node, uint32_t boot, int64_t now_us)
 	n->node = node;
 	n->boot = boot;
 	n->renewed_us = now_us;		/* its first lock: the lease begins */
+	n->least_lease_ms = UINT32_MAX;
 	link_init(&n->owners);
 	link_before(&ls->nodes, &n->link);
 	return n;
@@ -332,6 +336,8 @@ link_grant(LkState *ls, LkGrant *g, int64_t now_us)
 		n->grants++;
 		if (n->lease_ms < g->info.lease_ms)
 			n->lease_ms = g->info.lease_ms;
+		if (n->least_lease_ms > g->info.lease_ms)
+			n->least_lease_ms = g->info.lease_ms;
 		lks_due_at(ls, n->renewed_us + (int64_t) n->lease_ms * 1000);
 	}
 	owner->ngrants++;

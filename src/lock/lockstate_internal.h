@@ -71,6 +71,7 @@ typedef struct LkKey
 	Link		holders;		/* LkGrant.by_key */
 	Link		waits;			/* LkWait.by_key, first in line first */
 	Link		dirty;			/* in LkState.dirty: somebody may be granted now */
+	Link		waited;			/* in LkState.waited: somebody waits */
 	Link		delayed;		/* in LkState.delayed */
 	int64_t		delayed_until_us;
 	uint64_t	delay_index;	/* of the entry */
@@ -87,6 +88,7 @@ typedef struct LkNode
 	uint32_t	boot;
 	uint32_t	grants;
 	uint32_t	lease_ms;		/* the longest that was promised */
+	uint32_t	least_lease_ms; /* the shortest that something was granted under */
 	int64_t		renewed_us;
 	Link		owners;			/* LkOwnerRec.by_node */
 } LkNode;
@@ -216,6 +218,7 @@ struct LkState
 	LkWaiter  **waiter_table;
 	uint32_t	nwaiters;
 	uint32_t	waiter_mask;
+	Link		waited;
 	Link		dirty;
 	uint64_t	visit;
 	int64_t		check_us;		/* of the waiters, the earliest; may be too early */

@@ -234,25 +234,20 @@ ask_for_image(Worker *w)
 static void
 take_image(Worker *w)
 {
-	dsa_pointer image;
-	Size		len;
 	uint64		index;
 	bool		good;
 
-	LWLockAcquire(lock_shared->lock, LW_EXCLUSIVE);
-	image = lock_shared->image;
-	len = lock_shared->image_len;
-	index = lock_shared->image_index;
-	lock_shared->image = InvalidDsaPointer;
-	pg_atomic_write_u32(&lock_shared->image_there, 0);
-	LWLockRelease(lock_shared->lock);
-	if (!DsaPointerIsValid(image))
+	if (!LWLockConditionalAcquire(lock_shared->lock, LW_EXCLUSIVE))
 		return;
+	pg_atomic_write_u32(&lock_shared->image_there, 0);
 	locks.ls = lk_create();
 	if (locks.ls == NULL)
 		out_of_memory();
-	good = lk_load(locks.ls, dsa_get_address(node_dsa(), image), len, w->now_us);
-	dsa_free(node_dsa(), image);
+	index = lock_shared->image_index;
+	good = DsaPointerIsValid(lock_shared->image) &&
+		lk_load(locks.ls, dsa_get_address(node_dsa(), lock_shared->image),
+				lock_shared->image_len, w->now_us);
+	LWLockRelease(lock_shared->lock);
 
 	/* the tables are ahead of a log that was cut, or behind one that begins later */
 	if (!good || index > rlog_last_index(w->log) || index + 1 < rlog_first_index(w->log))

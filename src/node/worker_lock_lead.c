@@ -16,7 +16,7 @@
 
 #include "node/worker_lock.h"
 
-#define LATE_US			INT64CONST(200000)	/* the loop did not run for longer than that */
+#define LATE_US			INT64CONST(1000000)	/* the loop did not run for longer than that */
 #define RETRY_US		INT64CONST(5000)
 #define BROADCAST_US	INT64CONST(100000)
 #define BROADCAST_LEASES_US INT64CONST(1000000)

@@ -132,7 +132,7 @@ finish_drop(dsa_pointer dp, uint64 index)
 	pg_atomic_write_u32(&drop->done, 1);
 	pg_memory_barrier();
 	node_wake_proc(drop->procno + 1);
-	lock_drop_unref(dp);
+	lock_drop_finished(dp);
 }
 
 /* One entry for these. */
@@ -203,17 +203,29 @@ take_drops(Worker *w)
 /* ---------- what sessions have forsaken ---------- */
 
 static void
+clear_place(pg_atomic_uint64 *place)
+{
+	pg_atomic_write_u64(place, 0);
+	pg_atomic_fetch_sub_u32(&lock_shared->forsaken, 1);
+}
+
+static void
 clear_forsaken(uint64 counter)
 {
+	if (pg_atomic_read_u32(&lock_shared->forsaken) == 0)
+		return;
 	for (int i = 0; i < MaxBackends; i++)
 		for (int k = 0; k < LOCK_FORSAKEN; k++)
 			if (pg_atomic_read_u64(&lock_shared->sessions[i].forsaken[k]) == counter)
-				pg_atomic_write_u64(&lock_shared->sessions[i].forsaken[k], 0);
+				clear_place(&lock_shared->sessions[i].forsaken[k]);
 }
 
+/* A session counts after it has set its place, and calls for attention after that. */
 static bool
 is_forsaken(uint64 counter)
 {
+	if (pg_atomic_read_u32(&lock_shared->forsaken) == 0)
+		return false;
 	for (int i = 0; i < MaxBackends; i++)
 		for (int k = 0; k < LOCK_FORSAKEN; k++)
 			if (pg_atomic_read_u64(&lock_shared->sessions[i].forsaken[k]) == counter)
@@ -314,7 +326,7 @@ look_at_forsaken(Worker *w)
 			if (find.n > 0)
 				propose_orphan(w, find.request, find.items, (uint16) Min(find.n, LK_MAX_ITEMS));
 			else
-				pg_atomic_write_u64(&lock_shared->sessions[i].forsaken[k], 0);
+				clear_place(&lock_shared->sessions[i].forsaken[k]);
 		}
 	free(find.items);
 }
@@ -759,9 +771,20 @@ add_bytes(Rows *rows, const void *data, Size len)
 	rows->len += len;
 }
 
-/* What the leader says: leases, and who waits on other members. */
+/* No more than there is room for. */
 static void
-add_others(Worker *w, Rows *rows)
+add_row(Rows *rows, const LockQueueRow *row, const char *key)
+{
+	if (rows->len + sizeof(*row) + row->len > LOCK_QUEUE_MAX)
+		return;
+	add_bytes(rows, row, sizeof(*row));
+	add_bytes(rows, key, row->len);
+	rows->head.nrows++;
+}
+
+/* What the leader says of leases ... */
+static void
+add_leases(Worker *w, Rows *rows)
 {
 	LockQueueHead head;
 	const char *at = locks.queue;
@@ -780,6 +803,19 @@ add_others(Worker *w, Rows *rows)
 		add_bytes(rows, &lease, sizeof(lease));
 		rows->head.nleases++;
 	}
+}
+
+/* ... and of who waits on other members. */
+static void
+add_others(Worker *w, Rows *rows)
+{
+	LockQueueHead head;
+	const char *at = locks.queue;
+
+	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
+		return;
+	memcpy(&head, at, sizeof(head));
+	at += sizeof(head) + head.nleases * sizeof(LockQueueLease);
 	for (uint32 i = 0; i < head.nrows; i++)
 	{
 		LockQueueRow row;
@@ -789,9 +825,7 @@ add_others(Worker *w, Rows *rows)
 		if (row.node != w->id)
 		{
 			row.waited_us += w->now_us - locks.queue_us;
-			add_bytes(rows, &row, sizeof(row));
-			add_bytes(rows, at, row.len);
-			rows->head.nrows++;
+			add_row(rows, &row, at);
 		}
 		at += row.len;
 	}
@@ -853,9 +887,7 @@ add_own(Worker *w, Rows *rows, const dlist_head *list)
 			row.mode = item.mode;
 			row.len = item.len;
 			row.waited_us = w->now_us - p->taken_us;
-			add_bytes(rows, &row, sizeof(row));
-			add_bytes(rows, item.key, item.len);
-			rows->head.nrows++;
+			add_row(rows, &row, item.key);
 		}
 	}
 }
@@ -864,8 +896,6 @@ static void
 publish(Worker *w)
 {
 	Rows		rows;
-	dsa_pointer copy = InvalidDsaPointer;
-	dsa_pointer old;
 
 	if ((!locks.publish_wanted && locks.waiting == 0 && !locks.published_any) ||
 		w->now_us < locks.publish_us)
@@ -874,26 +904,24 @@ publish(Worker *w)
 	locks.publish_wanted = false;
 	memset(&rows, 0, sizeof(rows));
 	add_bytes(&rows, &rows.head, sizeof(rows.head));
-	add_others(w, &rows);
+	add_leases(w, &rows);
 	add_own(w, &rows, &w->parked);
 	add_own(w, &rows, &w->sent);
 	add_own(w, &rows, &w->queued);
+	add_others(w, &rows);
 	memcpy(rows.data, &rows.head, sizeof(rows.head));
-	locks.published_any = rows.head.nrows > 0 || rows.head.nleases > 0;
-	if (locks.published_any)
+
+	/* whoever reads may be stopped meanwhile: not for us to wait for */
+	if (LWLockConditionalAcquire(lock_shared->lock, LW_EXCLUSIVE))
 	{
-		copy = dsa_allocate_extended(node_dsa(), rows.len, DSA_ALLOC_HUGE | DSA_ALLOC_NO_OOM);
-		if (DsaPointerIsValid(copy))
-			memcpy(dsa_get_address(node_dsa(), copy), rows.data, rows.len);
+		locks.published_any = rows.head.nrows > 0 || rows.head.nleases > 0;
+		memcpy(lock_shared->queue, rows.data, rows.len);
+		lock_shared->queue_len = locks.published_any ? rows.len : 0;
+		lock_shared->queue_us = w->now_us;
+		LWLockRelease(lock_shared->lock);
 	}
-	LWLockAcquire(lock_shared->lock, LW_EXCLUSIVE);
-	old = lock_shared->queue;
-	lock_shared->queue = copy;
-	lock_shared->queue_len = rows.len;
-	lock_shared->queue_us = w->now_us;
-	LWLockRelease(lock_shared->lock);
-	if (DsaPointerIsValid(old))
-		dsa_free(node_dsa(), old);
+	else
+		locks.publish_wanted = true;
 	free(rows.data);
 }
 
