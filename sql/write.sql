@@ -82,7 +82,7 @@ COMMIT;
 -- past the limit
 SET quorum.max_transaction_size = '1MB';
 \set VERBOSITY terse
-UPDATE w SET v = 1;
+UPDATE w SET v = 1, note = note || '!';
 RESET quorum.max_transaction_size;
 SELECT sum(v) FROM w;
 
