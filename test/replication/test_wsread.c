@@ -229,6 +229,14 @@ test_limits(void)
 	put_header(&p, NULL, 0, 0);
 	refused(&p, false);
 
+	/* entries that stand alone */
+	put_header(&p, NULL, 0, 0);
+	CHECK(!ws_stands_alone(p.data, p.len));
+	p.data[2] = WS_FLAG_ALONE;
+	CHECK(ws_stands_alone(p.data, p.len));
+	CHECK(!ws_stands_alone(p.data, WS_HEADER_SIZE - 1));
+	refused(&p, false);
+
 	/* counts that the length does not bear */
 	put_header(&p, NULL, 0, 0);
 	p.data[4] = 1;

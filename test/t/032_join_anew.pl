@@ -62,6 +62,21 @@ $c->wait_until('it runs', sub { status($three, 'role') eq 'follower' });
 is(write_t($three, 'after a crash'), '', 'and after a crash');
 $c->wait_until('there is nothing special about it', sub { status($three, q(coalesce(detail, 'none'))) eq 'none' });
 
+# a crash in the middle of the change of identity: the next start finishes it
+my $own = $three->data_dir . '/pg_quorum';
+for my $renamed (0, 1)
+{
+	$three->stop('immediate');
+	mkdir "$own/log.old";
+	append_to_file("$own/log.old/meta", 'of the old one');
+	append_to_file("$own/removed", '');
+	rename "$own/log", "$own/log.new" unless $renamed;
+	$c->restart($three);
+	$c->wait_until('it runs', sub { status($three, 'role') eq 'follower' });
+	ok(!-e "$own/log.old" && !-e "$own/log.new" && !-e "$own/removed", 'a crash in the middle is finished by the next start');
+	is(write_t($three, 'finished'), '', 'and it writes');
+}
+
 # another cluster's
 my $other = $c->add_node(name => 'other');
 $c->restart($other);
