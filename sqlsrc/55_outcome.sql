@@ -20,3 +20,13 @@ REVOKE ALL ON quorum.idempotency FROM PUBLIC;
 -- Is this transaction, or was this session's last one, a repetition?
 CREATE FUNCTION quorum.transaction_was_duplicate() RETURNS boolean
 AS 'MODULE_PATHNAME', 'quorum_transaction_was_duplicate' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+-- The archive of outcomes goes to a member that gets an image
+CREATE FUNCTION quorum._outcome_files() RETURNS text[]
+AS 'MODULE_PATHNAME', 'quorum_outcome_files' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION quorum._outcome_files() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quorum._outcome_files() TO quorum_admin;
+CREATE FUNCTION quorum._outcome_file(name text) RETURNS bytea
+AS 'MODULE_PATHNAME', 'quorum_outcome_file' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION quorum._outcome_file(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quorum._outcome_file(text) TO quorum_admin;

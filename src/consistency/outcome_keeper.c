@@ -11,8 +11,10 @@
  * asks for an outcome. An archive that cannot be written keeps the log, and is
  * said in the server's log once a minute.
  *
- * A member whose log begins later than its archive ends (it was given an image of
- * the tables) knows nothing of what lies between; the others do.
+ * A member that is given an image of the tables, since its log does not reach back,
+ * gets the giving member's archive with it (outcome_transfer.c). Where its log
+ * begins later than its archive ends all the same, it knows nothing of what lies
+ * between; the others do.
  *
  * Keys. On the leader it deletes old rows of quorum.idempotency, in transactions
  * like any session's, so a key ends at the same entry of the log for every member.
@@ -25,8 +27,11 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/file_utils.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -124,6 +129,26 @@ open_archive(void)
 	memcpy(archive_instance, instance, sizeof(instance));
 	node_set_archived_index(tok_archived(archive));
 	return true;
+}
+
+/* What came with an image. */
+static void
+adopt_fetched(void)
+{
+	char	   *dir = node_outcome_fetched_dir();
+	char	   *horizon = psprintf("%s/horizon", dir);
+	char		error[RLOG_ERROR_LEN];
+
+	if (access(horizon, F_OK) == 0)
+	{
+		if (!tok_adopt(archive, dir, error))
+			complain("another member's outcomes cannot be taken over", error);
+		else
+			(void) rmtree(dir, true);
+		node_set_archived_index(tok_archived(archive));
+	}
+	pfree(horizon);
+	pfree(dir);
 }
 
 static bool
@@ -369,6 +394,7 @@ outcome_keeper_main(Datum arg)
 		}
 		if (node_monotonic_us() >= retry_us && open_archive())
 		{
+			adopt_fetched();
 			more = archive_some();
 			tick();
 		}

@@ -26,6 +26,12 @@ node_outcome_dir(void)
 	return psprintf("%s/%s", DataDir, NODE_OUTCOME_DIRECTORY);
 }
 
+char *
+node_outcome_fetched_dir(void)
+{
+	return psprintf("%s/%s", DataDir, NODE_OUTCOME_FETCHED);
+}
+
 uint64
 node_log_first_index(void)
 {

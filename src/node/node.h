@@ -284,6 +284,7 @@ extern NodeWaitState node_wait_state(int procno);
  * Lock-free. node_want_archived() wakes the keeper.
  */
 extern char *node_outcome_dir(void);
+extern char *node_outcome_fetched_dir(void);	/* a copy of another member's, to be adopted */
 extern uint64 node_log_first_index(void);	/* 0: not known yet */
 extern bool node_instance(uint8 id[RAFT_INSTANCE_LEN]);	/* whose log it is; false: none */
 extern uint64 node_archived_index(void);

@@ -40,6 +40,7 @@
 #define NODE_LOG_DIRECTORY	"pg_quorum/log"
 #define NODE_IMAGE_FILE		"pg_quorum/image"
 #define NODE_OUTCOME_DIRECTORY	"pg_quorum/outcomes"
+#define NODE_OUTCOME_FETCHED	"pg_quorum/outcomes.fetched"
 #define NODE_INLINE_SIZE	2048
 #define NODE_DSA_INITIAL	(1024 * 1024)
 #define NODE_STACK_END		UINT32_MAX

@@ -162,7 +162,8 @@ make_log(const RlogIdentity *identity, const RaftConf *conf, bool anew, char *er
 
 	if (access(NEW_LOG_DIRECTORY, F_OK) == 0 && !rmtree(NEW_LOG_DIRECTORY, true))
 		snprintf(reason, sizeof(reason), "could not remove directory \"%s\"", NEW_LOG_DIRECTORY);
-	else if (access(NODE_OUTCOME_DIRECTORY, F_OK) == 0 && !rmtree(NODE_OUTCOME_DIRECTORY, true))
+	else if ((access(NODE_OUTCOME_DIRECTORY, F_OK) == 0 && !rmtree(NODE_OUTCOME_DIRECTORY, true)) ||
+			 (access(NODE_OUTCOME_FETCHED, F_OK) == 0 && !rmtree(NODE_OUTCOME_FETCHED, true)))
 		/* outcomes of a log that is no more */
 		snprintf(reason, sizeof(reason), "could not remove directory \"%s\"", NODE_OUTCOME_DIRECTORY);
 	else if (rlog_create(rlog_env_posix(), NEW_LOG_DIRECTORY, &options, identity,

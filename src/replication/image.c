@@ -44,6 +44,7 @@
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
+#include "consistency/outcome.h"
 #include "replication/apply_internal.h"
 #include "replication/image_internal.h"
 #include "replication/tables.h"
@@ -338,6 +339,7 @@ load_fresh(ImageSource *source)
 	image_end();
 
 	image_show_phase(IMAGE_DATA);
+	outcome_fetch_archive(source->conn);
 	image_copy_all(source->conn, source->conninfo, source->snapshot);
 	image_begin();
 	image_load_state(source->conn);

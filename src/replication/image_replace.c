@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "consistency/outcome.h"
 #include "replication/designate.h"
 #include "replication/image_internal.h"
 #include "replication/tables.h"
@@ -363,6 +364,7 @@ image_replace(ImageSource *source)
 	node_apply_busy(0);
 
 	image_show_phase(IMAGE_DATA);
+	outcome_fetch_archive(source->conn);
 	load_units(&plan, false);
 
 	/* from here on sessions that hold what is needed have to go (conflict.c) */

@@ -493,6 +493,59 @@ tok_skip_to(TokArchive *a, uint64_t first, char *error)
 	return true;
 }
 
+/* ---------- another member's ---------- */
+
+static int
+move_segments(TokArchive *a, const char *from_dir)
+{
+	TokSegmentList theirs;
+	char		from[TOK_PATH_LEN];
+	char		to[TOK_PATH_LEN];
+	int			rc = tok_list(a->env, from_dir, &theirs);
+
+	for (size_t i = 0; rc == 0 && i < theirs.n; i++)
+	{
+		tok_segment_path(from_dir, theirs.segments[i].first, theirs.segments[i].last, from);
+		tok_segment_path(a->dir, theirs.segments[i].first, theirs.segments[i].last, to);
+		rc = a->env->rename(a->env->ctx, from, to);
+	}
+	if (theirs.segments != NULL)
+		free(theirs.segments);
+	return rc == 0 ? a->env->fsync_dir(a->env->ctx, a->dir) : rc;
+}
+
+bool
+tok_adopt(TokArchive *a, const char *from_dir, char *error)
+{
+	TokHorizon	theirs;
+	TokSegmentList all;
+	int			rc = tok_read_horizon(a->env, from_dir, &theirs);
+
+	if (rc != 0)
+		return failed(error, "read the horizon of", from_dir, rc);
+	rc = move_segments(a, from_dir);
+	if (rc == 0)
+		rc = tok_list(a->env, a->dir, &all);
+	if (rc != 0)
+	{
+		free(theirs.highest);
+		return failed(error, "take over the archive in", from_dir, rc);
+	}
+	free(a->list.segments);
+	a->list = all;
+
+	/* theirs says more, unless ours is complete and goes on with their segments */
+	if (theirs.complete && !(a->horizon.complete && a->archived + 1 >= theirs.first))
+	{
+		memcpy(theirs.owner, a->horizon.owner, sizeof(theirs.owner));
+		free(a->horizon.highest);
+		a->horizon = theirs;
+	}
+	else
+		free(theirs.highest);
+	return look_through(a, error) && write_horizon(a, error) && find_end(a, error);
+}
+
 /* ---------- age ---------- */
 
 /* What goes is below the horizon from now on. False: no memory, or too many. */

@@ -57,6 +57,13 @@ extern bool tok_add(TokArchive *archive, uint64_t last, TokToken *tokens, size_t
 /* Nothing is known of the entries up to first - 1 that is not archived yet. */
 extern bool tok_skip_to(TokArchive *archive, uint64_t first, char *error);
 
+/*
+ * Take over another member's archive, a copy of whose files lies in from_dir (its
+ * horizon was the last to be written): the same log's, so what both cover is the
+ * same. Files are moved. Whatever part of it is moved before a crash is true.
+ */
+extern bool tok_adopt(TokArchive *archive, const char *from_dir, char *error);
+
 /* Remove what is wholly older than before_us. *removed: segments. */
 extern bool tok_expire(TokArchive *archive, int64_t before_us, size_t *removed, char *error);
 

@@ -389,6 +389,90 @@ age(void)
 	disk_env_free(de);
 }
 
+static void
+copy_file(DiskEnv *de, const char *from, const char *to)
+{
+	RlogEnv    *env = &de->env;
+	uint8_t		content[20000];
+	int64_t		n;
+	int			in;
+	int			out;
+
+	CHECK_EQ(env->open(de, from, false, false, &in), 0);
+	n = env->pread(de, in, content, sizeof(content), 0);
+	CHECK(n > 0 && n < (int64_t) sizeof(content));
+	CHECK_EQ(env->open(de, to, true, true, &out), 0);
+	CHECK_EQ(env->pwrite(de, out, content, (size_t) n, 0), 0);
+	(void) env->close(de, in);
+	(void) env->close(de, out);
+}
+
+/* A member gets another's archive, which may have lost its old end; both go on. */
+static void
+adopted(void)
+{
+	for (uint64_t seed = 1; seed <= 24; seed++)
+	{
+		DiskEnv    *de = disk_env_new(seed);
+		History    *h = malloc(sizeof(History));
+		char		error[RLOG_ERROR_LEN];
+		char		from[TOK_PATH_LEN];
+		char		to[TOK_PATH_LEN];
+		TokToken	tokens[MAX_INDEX];
+		TokSegmentList list;
+		TokArchive *a;
+		uint64_t	own = 0;
+		size_t		removed = 0;
+
+		history_init(h, seed);
+		fill(de, h, 8);
+		a = tok_open(&de->env, ARCHIVE, owner, 1, error);
+		if (seed % 2 == 0)
+		{
+			CHECK(tok_expire(a, stamp_of(150), &removed, error));
+			h->gone_upto = 150;
+		}
+		tok_close(a);
+		CHECK_EQ(tok_list(&de->env, ARCHIVE, &list), 0);
+		for (size_t i = 0; i < list.n; i++)
+		{
+			tok_segment_path(ARCHIVE, list.segments[i].first, list.segments[i].last, from);
+			tok_segment_path("fetched", list.segments[i].first, list.segments[i].last, to);
+			copy_file(de, from, to);
+			CHECK_EQ(de->env.unlink(de, from), 0);
+		}
+		free(list.segments);
+		copy_file(de, ARCHIVE "/" TOK_HORIZON_NAME, "fetched/" TOK_HORIZON_NAME);
+		CHECK_EQ(de->env.unlink(de, ARCHIVE "/" TOK_HORIZON_NAME), 0);
+
+		/* the other one: new, with a beginning of its own, or from later on */
+		a = tok_open(&de->env, ARCHIVE, other_owner, seed % 3 == 2 ? h->last + 1 : 1, error);
+		if (seed % 3 == 1)
+		{
+			own = 1 + sim_below(&h->rand, 250);
+			CHECK(tok_add(a, own, tokens, tokens_of(h, 1, own, tokens), stamp_of(own), error));
+		}
+		CHECK(tok_adopt(a, "fetched", error));
+		CHECK_EQ(tok_archived(a), h->last);
+		look_at_all(h, de, h->last);
+		own = h->last + 1;
+		for (int i = 0; i < 30; i++)
+			history_grow(h);
+		CHECK(tok_add(a, h->last, tokens, tokens_of(h, own, h->last, tokens), stamp_of(h->last), error));
+		look_at_all(h, de, h->last);
+		tok_close(a);
+		a = tok_open(&de->env, ARCHIVE, other_owner, 1, error);
+		CHECK(a != NULL && tok_archived(a) == h->last);
+		look_at_all(h, de, h->last);
+		/* the highest tokens of those that went are known: above them "absent" */
+		CHECK_EQ(tok_lookup(&de->env, ARCHIVE, (TokToken) {1, h->boot[0], h->counter[0] + 1}, &own),
+				 TOK_ABSENT);
+		tok_close(a);
+		free(h);
+		disk_env_free(de);
+	}
+}
+
 /* Each file operation fails once; nothing is lost by it. */
 static int
 failing_pwrite(void *ctx, int fd, const void *buf, size_t len, uint64_t offset)
@@ -455,6 +539,7 @@ const Test	tests_tokens[] = {
 	TEST(damaged_files),
 	TEST(begins_late_and_other_owners),
 	TEST(age),
+	TEST(adopted),
 	TEST(failing_disk),
 	{NULL, NULL}
 };

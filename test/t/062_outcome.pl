@@ -120,6 +120,26 @@ $c->wait_for_leader;
 $c->settle;
 is(wrong($bare, $tokens), 0, 'a member that has no archive of its own asks another');
 
+# One that joins now gets the history with its image
+my $new = $c->add_node;
+$c->restart($new);
+$new->safe_psql($db, 'CREATE EXTENSION pg_quorum');
+$c->join_node($new);
+$c->settle;
+ok($c->wait_until('it has an archive from the beginning on',
+		sub { grep { m{/0{15}1-} } archive_files($new) }), 'a new member gets the archive');
+my @away = map { $_->data_dir . '/pg_quorum/outcomes' } grep { $_->name ne $new->name } $c->nodes;
+rename $_, "$_.hidden" or die $! for @away;
+is(wrong($new, $tokens), 0, 'and needs nobody else\'s');
+for my $dir (@away)
+{
+	PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $dir) if -e $dir;
+	rename "$dir.hidden", $dir or die $!;
+}
+$c->node(1)->safe_psql($db, "SELECT quorum.remove_member('" . $new->name . "')");
+$new->stop;
+pop @{ $c->{nodes} };
+
 # Without a quorum what was committed is still known
 my $some = { map { $_ => $tokens->{$_} } (grep { $tokens->{$_} eq 'committed' } sort keys %$tokens)[ 0 .. 4 ] };
 $c->node(2)->stop('immediate');
