@@ -55,7 +55,6 @@
 
 #include "consistency/idempotency.h"
 #include "consistency/token.h"
-#include "consistency/token.h"
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
@@ -167,9 +166,7 @@ find_row(Datum key)
 	if (token_text != NULL && node_token_in(token_text, &token))
 		commit_stands_for(token);
 
-	/* who goes on elsewhere with our causal token finds there what the first one did */
 	repeated_upto = node_base_index();
-	token_saw(repeated_upto);
 	ereport(NOTICE,
 			(errmsg("a transaction with idempotency key \"%s\" has committed before; this one has no effect",
 					quorum_idempotency_key),

@@ -92,7 +92,8 @@ check_applied(Worker *w)
 	if (pg_atomic_read_u32(&node_shared->apply_ready) == 0)
 		return true;
 	applied = pg_atomic_read_u64(&node_shared->applied_index);
-	if (applied > rlog_last_index(w->log) && (w->recovering || w->image_marked))
+	if (applied > rlog_last_index(w->log) &&
+		(w->recovering || w->image_marked || pg_atomic_read_u64(&node_shared->image_hold) != 0))
 		;						/* what is missing comes (worker_salvage.c, worker_image.c) */
 	else if (applied > rlog_last_index(w->log))
 		worker_halt(w, "fenced", 0,
