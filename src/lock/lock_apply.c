@@ -15,8 +15,8 @@
  *	A token is stale once a later grant of its key conflicts with it. So a grant
  *	deletes the rows of those it makes stale, and a token without a row is
  *	refused, whatever the reason. Rows nobody makes stale go after a day, or when
- *	there are more than MEMORY_ROWS, oldest first; a little of that is done with
- *	each entry, by stamps and numbers of the log, so that all members delete the
+ *	there are more than MEMORY_ROWS, oldest first; a little of that is done now
+ *	and then, by stamps and numbers of the log, so that all members delete the
  *	same.
  *
  * Elections and their like are told to whoever LISTENs, with the entry.
@@ -50,6 +50,8 @@
 #define MEMORY_AGE_US	(USECS_PER_DAY)
 #define LOSS_ROWS		16384
 #define PRUNE_MORE		2		/* rows deleted beyond those that were added */
+#define PRUNE_AGED_EVERY 64		/* entries of the log between two looks at ages */
+#define PRUNE_AGED_ROWS 256
 
 static LkState *state = NULL;
 static bool in_machine = false; /* an error now leaves the machine unusable */
@@ -264,7 +266,7 @@ remember(const LkGrantInfo *grant, Datum key, uint64 index, RaftStamp stamp)
 	memory_rows++;
 }
 
-/* Oldest first, as many as came in and a few more. */
+/* Oldest first, as far as there are too many or they are too old. */
 static void
 prune_memory(int most, RaftStamp stamp)
 {
@@ -550,7 +552,10 @@ perform(const Changes *changes, const LkRecord *rec, uint64 index, RaftStamp sta
 				break;
 		}
 	}
-	prune_memory(over + PRUNE_MORE, stamp);
+	if (memory_rows > MEMORY_ROWS)
+		prune_memory(over + PRUNE_MORE, stamp);
+	else if (index % PRUNE_AGED_EVERY == 0)
+		prune_memory(PRUNE_AGED_ROWS, stamp);
 	if (lost > 0)
 		prune_losses(lost + PRUNE_MORE);
 }

@@ -408,7 +408,6 @@ unhold(LocalLock *lock)
 	post_release(lock, true);
 	index = lock_drop_wait(drop, node_monotonic_us() + RELEASE_WAIT_US, true);
 	lock_released_at(index);
-	lock_settle();
 }
 
 bool
@@ -472,7 +471,6 @@ lock_unlock_all(void)
 {
 	lock_local_drop_session_holds();
 	release_unheld(true);
-	lock_settle();
 }
 
 /* ---------- the ends of transactions and sessions ---------- */
