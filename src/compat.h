@@ -141,6 +141,15 @@ compat_eval_plan_qual_init(EPQState *epq, EState *estate)
 #endif
 }
 
+/* 18: where to count instrumentation (0fbceae841) */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
 /* 16: run_as_table_owner argument (1e10d49b65) */
 #if PG_VERSION_NUM >= 160000
 #define compat_truncate(rels, relids, logged, restart) \

@@ -86,4 +86,11 @@ extern void apply_map_key(ApplyRel *rel, const WsTuple *tuple, TupleTableSlot *s
 /* "(a, b) = (1, x)", for messages. */
 extern char *apply_map_describe_key(ApplyRel *rel, TupleTableSlot *slot);
 
+/*
+ * apply_find.c: the row of rel whose columns of the index are those of key, locked,
+ * in row. One look with a dirty snapshot; false: it was not seen.
+ */
+extern bool apply_find_row(Relation rel, Oid indexid, LockTupleMode mode,
+						   TupleTableSlot *key, TupleTableSlot *row);
+
 #endif							/* PGQ_APPLY_MAP_H */

@@ -36,7 +36,7 @@ find_row(ApplyRel *rel, TupleTableSlot *key, LockTupleMode mode, const char *wha
 {
 	for (int i = 0; i < FIND_TRIES; i++)
 	{
-		if (RelationFindReplTupleByIndex(rel->rel, rel->identity, mode, key, rel->found_slot))
+		if (apply_find_row(rel->rel, rel->identity, mode, key, rel->found_slot))
 			return;
 	}
 	ereport(ERROR,
