@@ -32,12 +32,12 @@
 static PGconn *connections[MAX_CONNECTIONS];
 static bool exit_registered = false;
 
-/* What makes all members' text read alike, and lets nothing time out. */
+/* What makes all members' text read alike, and lets nothing time out or compile. */
 #define SESSION_OPTIONS \
 	"-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex " \
 	"-c timezone=UTC -c search_path=pg_catalog -c row_security=off -c statement_timeout=0 " \
 	"-c lock_timeout=0 -c idle_in_transaction_session_timeout=0 " \
-	"-c default_transaction_read_only=off -c standard_conforming_strings=on"
+	"-c jit=off -c default_transaction_read_only=off -c standard_conforming_strings=on"
 
 static void
 append_value(StringInfo to, const char *keyword, const char *value)
