@@ -606,6 +606,8 @@ static void
 at_exit(int code, Datum arg)
 {
 	node_apply_busy(0);
+	image_copy_abandon();
+	node_image_over();
 	gate_exit();
 	close_reader();
 }

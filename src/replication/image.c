@@ -327,7 +327,10 @@ load_fresh(ImageSource *source)
 	List	   *before;
 	List	   *after;
 
+	/* sessions that hold what is needed have to go (conflict.c) */
+	node_apply_busy(source->point.index);
 	forget_former_attempt();
+	node_apply_busy(0);
 	image_show_phase(IMAGE_SCHEMA);
 	before = image_dump(source->conninfo, "pre-data", source->snapshot, source->excluded);
 	after = image_dump(source->conninfo, "post-data", source->snapshot, source->excluded);
@@ -349,6 +352,7 @@ load_fresh(ImageSource *source)
 
 	image_show_phase(IMAGE_INDEXES);
 	image_begin();
+	node_apply_busy(source->point.index);
 	image_run_statements(after, use_fresh, source);
 	CommandCounterIncrement();
 	guard_tables(source, false);
@@ -356,6 +360,7 @@ load_fresh(ImageSource *source)
 	image_check_all_there(source);
 	(void) image_execute("DELETE FROM quorum._image_table");
 	image_commit(&source->point);
+	node_apply_busy(0);
 }
 
 /* ---------- choosing, trying, failing ---------- */

@@ -271,14 +271,11 @@ copy_one_table(PGconn *conn)
 
 /* ---------- a worker ---------- */
 
-static PGconn *
-connect_to_snapshot(const char *conninfo, const char *snapshot, const char *member)
+static void
+see_snapshot(PGconn *conn, const char *snapshot)
 {
-	PGconn	   *conn = image_connect(conninfo, member);
-
 	(void) image_query(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
 	(void) image_query(conn, psprintf("SET TRANSACTION SNAPSHOT %s", quote_literal_cstr(snapshot)));
-	return conn;
 }
 
 static bool
@@ -311,7 +308,8 @@ copy_tables(uint32 attempt, const char *conninfo, const char *snapshot, const ch
 
 	PG_TRY();
 	{
-		conn = connect_to_snapshot(conninfo, snapshot, member);
+		conn = image_connect(conninfo, member);
+		see_snapshot(conn, snapshot);
 		while (pg_atomic_read_u32(&image_shared->attempt) == attempt && copy_one_table(conn))
 			*reconnects = 0;
 	}
@@ -336,7 +334,9 @@ copy_tables(uint32 attempt, const char *conninfo, const char *snapshot, const ch
 		FreeErrorData(edata);
 	}
 	PG_END_TRY();
-	image_disconnect_all();
+	/* the apply worker, if it copies by itself, has the snapshot's, too */
+	if (conn != NULL)
+		image_disconnect(conn);
 	return good;
 }
 
@@ -416,6 +416,17 @@ running_workers(void)
 		running += status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED;
 	}
 	return running;
+}
+
+/* This process ends: so do its copy workers. */
+void
+image_copy_abandon(void)
+{
+	if (nhandles == 0)
+		return;
+	pg_atomic_write_u32(&image_shared->attempt, 0);
+	for (int i = 0; i < nhandles; i++)
+		TerminateBackgroundWorker(handles[i]);
 }
 
 /* End all copy workers, and wait until they have. Never throws. */

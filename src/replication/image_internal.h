@@ -127,6 +127,7 @@ extern char *image_column_list(List *columns);
 /* Rows of quorum._image_table, all of them; `holder` must stay alive meanwhile. */
 extern void image_copy_all(PGconn *holder, const char *conninfo, const char *snapshot);
 extern void image_copy_stop(void);
+extern void image_copy_abandon(void);
 
 extern PGDLLEXPORT void replication_image_copy_main(Datum arg);
 

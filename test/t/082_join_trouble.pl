@@ -121,7 +121,8 @@ eval { $session->quit };
 $c->settle;
 $c->tables_equal(\@tables, 'all tables are equal again');
 
-my $last = $c->add_node;
+# without workers of its own the apply worker copies
+my $last = $c->add_node(conf => "quorum.copy_workers = 0\n");
 $c->restart($last);
 $last->safe_psql($db, 'CREATE EXTENSION pg_quorum; CREATE ROLE seller');
 $session = start_joining($last);
