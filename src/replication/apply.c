@@ -574,6 +574,7 @@ main_loop(void)
 		{
 			close_reader();		/* the log may be another one */
 			lock_apply_forget();	/* an image brings tables of its own */
+			indexjob_look_again();
 			continue;
 		}
 		if (lock_hand_over_wanted())

@@ -239,6 +239,12 @@ is_waiting(void)
 }
 
 void
+indexjob_look_again(void)
+{
+	due = true;
+}
+
+void
 indexjob_work(void)
 {
 	BackgroundWorker worker;

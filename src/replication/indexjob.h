@@ -31,6 +31,7 @@ extern void indexjob_after(Node *stmt, IndexJob *job);
 
 /* The apply worker, outside a transaction: have waiting jobs done. */
 extern void indexjob_work(void);
+extern void indexjob_look_again(void);	/* rows came with an image */
 
 extern PGDLLEXPORT void indexjob_main(Datum arg);
 
