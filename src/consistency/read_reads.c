@@ -5,7 +5,8 @@
  *
  * Not those that read nothing at all (SELECT now()), and not monitoring: what
  * names relations or functions of schema quorum, or the system's statistics views,
- * and besides them at most the system's catalogs. These answer at once, in whatever state the cluster is.
+ * and besides them at most the system's catalogs. Nor those on this session's
+ * temporary tables alone. These answer at once, in whatever state the cluster is.
  *
  * A plan lists its relations, and, by hash, the functions it depends on that are
  * not PostgreSQL's own. A statement without relations may read through such a
@@ -15,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
@@ -42,17 +44,25 @@ calls_others(Node *node, void *context)
 	return expression_tree_walker(node, calls_others, context);
 }
 
+static bool
+depends_on_functions(const PlannedStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->invalItems)
+		if (lfirst_node(PlanInvalItem, lc)->cacheId == PROCOID)
+			return true;
+	return false;
+}
+
 /* Could a function in it read something? */
 static bool
 may_read_by_function(const PlannedStmt *stmt)
 {
 	Plan	   *plan = stmt->planTree;
-	bool		any = false;
 	ListCell   *lc;
 
-	foreach(lc, stmt->invalItems)
-		any |= lfirst_node(PlanInvalItem, lc)->cacheId == PROCOID;
-	if (!any)
+	if (!depends_on_functions(stmt))
 		return false;
 	if (plan == NULL || stmt->subplans != NIL || plan->lefttree != NULL ||
 		plan->righttree != NULL || plan->initPlan != NIL)
@@ -90,6 +100,7 @@ bool
 read_has_to_wait(const PlannedStmt *stmt)
 {
 	bool		monitoring = false;
+	bool		temporary = true;
 	ListCell   *lc;
 
 	if (stmt->commandType == CMD_UTILITY)
@@ -100,6 +111,9 @@ read_has_to_wait(const PlannedStmt *stmt)
 	{
 		Oid			namespace_id = get_rel_namespace(lfirst_oid(lc));
 
+		if (isTempNamespace(namespace_id))
+			continue;
+		temporary = false;
 		if (tables_is_own_namespace(namespace_id))
 			monitoring = true;
 		else if (namespace_id != PG_CATALOG_NAMESPACE)
@@ -107,5 +121,5 @@ read_has_to_wait(const PlannedStmt *stmt)
 		else if (!monitoring)
 			monitoring = is_system_monitor(lfirst_oid(lc));
 	}
-	return !monitoring;
+	return temporary ? depends_on_functions(stmt) : !monitoring;
 }

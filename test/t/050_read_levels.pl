@@ -242,7 +242,8 @@ my $begun = QuorumCluster::now();
 $follower->safe_psql($db, 'SET quorum.read_consistency = strong;
 	SELECT * FROM quorum.status; SELECT * FROM quorum.members; SELECT * FROM quorum.tables;
 	SELECT * FROM quorum.stat_replication; SELECT * FROM quorum.clock_status; SELECT * FROM quorum.read_info();
-	SELECT quorum.current_token(); SELECT now(); SELECT 1');
+	SELECT quorum.current_token(); SELECT now(); SELECT 1; SELECT count(*) FROM pg_stat_activity;
+	CREATE TEMP TABLE own (x int); INSERT INTO own VALUES (2); SELECT x FROM own WHERE x > 1');
 cmp_ok(QuorumCluster::now() - $begun, '<', 5, 'monitoring does not wait');
 is($follower->safe_psql($db, 'SELECT v FROM r WHERE id = 1'), '0', 'eventual reads what is there');
 is($third->safe_psql($db, 'SET quorum.read_consistency = strong; SELECT v FROM r WHERE id = 1'), $value,
