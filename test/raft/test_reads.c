@@ -517,6 +517,17 @@ lease_read_needs_no_round(void)
 	CHECK(!read_done(1, 1));
 }
 
+/* Nobody else votes: no limit. */
+static void
+lease_of_a_single_voter(void)
+{
+	base_config.lease_reads = true;
+	cluster(1);
+	elect(1);
+	CHECK_EQ(raft_lease_until(core(1)), INT64_MAX);
+	CHECK(raft_lease_valid(core(1), now_us + 100 * T_US));
+}
+
 static void
 P41_lease_ends_when_timeout_now_is_sent(void)
 {
@@ -524,6 +535,7 @@ P41_lease_ends_when_timeout_now_is_sent(void)
 	CHECK_EQ(transfer(1, 2), RAFT_OK);
 	CHECK_EQ(count_msgs(RAFT_MSG_TIMEOUT_NOW, 1, 2), 1);
 	CHECK(!raft_lease_valid(core(1), now_us));
+	CHECK_EQ(raft_lease_until(core(1)), 0);
 	read_index(1, 1);
 	CHECK(!read_done(1, 1));
 	/* the transfer succeeds while 1 hears nothing of it */
@@ -657,8 +669,11 @@ P42_lease_is_counted_from_sending(void)
 	jump(8 * T_US / 10);
 	settle();					/* and is answered late */
 	CHECK(raft_lease_valid(core(1), sent + 8 * T_US / 10));
+	/* what readers of their own go by: the round's beginning, less the drift */
+	CHECK_EQ(raft_lease_until(core(1)), sent + T_US - T_US / 10);
 	jump(3 * T_US / 10);
 	CHECK(!raft_lease_valid(core(1), now_us));
+	CHECK(raft_lease_until(core(1)) <= now_us);
 	isolate(1);
 	read_index(1, 1);
 	CHECK(!read_done(1, 1));
@@ -774,6 +789,7 @@ const Test	tests_reads[] = {
 	TEST(P40_old_leader_refuses_forwarded_reads),
 	TEST(P40_smaller_quorum_completes_the_round),
 	TEST(lease_read_needs_no_round),
+	TEST(lease_of_a_single_voter),
 	TEST(P41_lease_ends_when_timeout_now_is_sent),
 	TEST(P41_late_timeout_now_of_an_aborted_transfer),
 	TEST(P41_second_transfer_does_not_forget_the_first_order),
