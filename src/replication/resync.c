@@ -73,6 +73,7 @@ PG_FUNCTION_INFO_V1(quorum_do_resync);
 PG_FUNCTION_INFO_V1(quorum_resync_outcome);
 
 #define SOURCE_PATIENCE_US	INT64CONST(30000000)	/* until it is as far as we are */
+#define FIND_PATIENCE_US	INT64CONST(5000000)	/* until it can be reached */
 #define SOURCE_PAUSE_MS		50
 #define LOCK_TIMEOUT		"10s"	/* local sessions that hold rows */
 #define HERE_PATIENCE_US	INT64CONST(60000000)	/* until the apply worker takes a request */
@@ -244,22 +245,45 @@ remember(uint32 table_id, uint64 index, uint64 until, bool good, const char *out
 /* ---------- the repair ---------- */
 
 static void
-find_source(uint32 node, NodeSqlAddress *sql)
+pause_for_source(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 SOURCE_PAUSE_MS, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+static bool
+is_reachable(uint32 node, NodeSqlAddress *sql)
 {
 	int			n;
 	NodeImageSource *sources = node_image_sources(&n);
+	bool		found = false;
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !found; i++)
 	{
-		if (sources[i].id == node)
-		{
+		found = sources[i].id == node;
+		if (found)
 			*sql = sources[i].sql;
-			return;
-		}
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("member %u, which is to give the rows, cannot be reached", node)));
+	pfree(sources);
+	return found;
+}
+
+/* It may just have been started, as we may have. */
+static void
+find_source(uint32 node, NodeSqlAddress *sql)
+{
+	int64		deadline_us = node_monotonic_us() + FIND_PATIENCE_US;
+
+	while (!is_reachable(node, sql))
+	{
+		if (node_monotonic_us() > deadline_us)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("member %u, which is to give the rows, cannot be reached", node)));
+		pause_for_source();
+	}
 }
 
 /* Until its snapshot has everything that was applied here. */
@@ -279,10 +303,7 @@ begin_at_source(ImageSource *source, uint64 least)
 					 errmsg("member \"%s\" is at entry " UINT64_FORMAT " of the log, behind this one",
 							source->sql.name, source->point.index)));
 		(void) image_query(source->conn, "ROLLBACK");
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 SOURCE_PAUSE_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		pause_for_source();
 	}
 }
 
@@ -387,8 +408,8 @@ repair(uint32 table_id, uint32 node, uint64 least, uint64 *until)
 	char	   *name;
 	char	   *key;
 	char	   *remote_name;
-	char	   *done;
 	uint64		deleted;
+	uint64		inserted;
 	OwnSql		saved;
 
 	if (!OidIsValid(relid))
@@ -421,13 +442,13 @@ repair(uint32 table_id, uint32 node, uint64 least, uint64 *until)
 						"WHERE NOT EXISTS (SELECT 1 FROM %s t WHERE %s)",
 						name, image_column_list(columns), qualified_list("s", columns), name, key),
 			   0, NULL, NULL, NULL, SPI_OK_INSERT);
-	done = psprintf(UINT64_FORMAT " rows deleted, " UINT64_FORMAT " inserted, as member \"%s\" had them at entry " UINT64_FORMAT,
-					deleted, (uint64) SPI_processed, sql.name, *until);
+	inserted = SPI_processed;
 	CommandCounterIncrement();
 	ownsql_run("DROP TABLE pg_temp." STAGE, 0, NULL, NULL, NULL, SPI_OK_UTILITY);
 	ownsql_end(&saved);
 	table_close(rel, NoLock);
-	return done;
+	return psprintf(UINT64_FORMAT " rows deleted, " UINT64_FORMAT " inserted, as member \"%s\" had them at entry " UINT64_FORMAT,
+					deleted, inserted, sql.name, *until);
 }
 
 /*
