@@ -439,11 +439,13 @@ post_for_wait(LocalLock *lock)
 }
 
 /*
- * Whatever nothing holds any more: all of it is posted, then waited for. Not in
- * an exiting process: its locks go when the Raft worker finds it gone.
+ * Whatever nothing holds any more: all of it is posted, then waited for, with no
+ * interrupts: an error half way through would leave locks here that are on their
+ * way out. Not in an exiting process: its locks go when the Raft worker finds it
+ * gone.
  */
 static void
-release_unheld(bool interruptible)
+release_unheld(void)
 {
 	int64		deadline_us = node_monotonic_us() + RELEASE_WAIT_US;
 	bool		wait = !proc_exit_inprogress;
@@ -462,7 +464,7 @@ release_unheld(bool interruptible)
 		}
 		lock->drop = InvalidDsaPointer;
 		post_release(lock, false);	/* it is on its way */
-		lock_released_at(lock_drop_wait(drop, deadline_us, interruptible));
+		lock_released_at(lock_drop_wait(drop, deadline_us, false));
 	}
 }
 
@@ -470,7 +472,7 @@ void
 lock_unlock_all(void)
 {
 	lock_local_drop_session_holds();
-	release_unheld(true);
+	release_unheld();
 }
 
 /* ---------- the ends of transactions and sessions ---------- */
@@ -483,7 +485,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 			lock_local_end_level(1, false);
-			release_unheld(false);
+			release_unheld();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			if (lock_local_any_xact())
@@ -509,7 +511,7 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			lock_local_end_level(level, false);
-			release_unheld(false);
+			release_unheld();
 			break;
 		default:
 			break;
