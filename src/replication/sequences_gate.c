@@ -8,6 +8,8 @@
  *	  locked, so nobody else could be sure to. The apply worker does the same for
  *	  all tables that it gets hold of, and opens the gate for good when it had
  *	  all of them;
+ *	  A nextval() by itself, of a sequence that is named in the statement, passes the
+ *	  gate like a change of its table;
  *	- after setval(): at the end of the statement that called it;
  *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
  *	  like: at the end of the statement. INCREMENT and CYCLE are refused;
@@ -28,6 +30,8 @@
 #include "catalog/pg_proc.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
 #include "miscadmin.h"
 #include "catalog/pg_class.h"
 #include "parser/parsetree.h"
@@ -144,6 +148,38 @@ check_relation(Oid relid)
 	UnlockDatabaseObject(RelationRelationId, root, 0, ExclusiveLock);
 }
 
+/* nextval('a sequence of a replicated table') */
+static bool
+check_nextval(Node *node, void *context)
+{
+	FuncExpr   *call = (FuncExpr *) node;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && call->funcid == F_NEXTVAL && IsA(linitial(call->args), Const) &&
+		!linitial_node(Const, call->args)->constisnull)
+	{
+		Oid			seq = DatumGetObjectId(linitial_node(Const, call->args)->constvalue);
+		Oid			table;
+		int32		column;
+
+		if (sequenceIsOwned(seq, DEPENDENCY_AUTO, &table, &column) ||
+			sequenceIsOwned(seq, DEPENDENCY_INTERNAL, &table, &column))
+			check_relation(table);
+	}
+	return expression_tree_walker(node, check_nextval, context);
+}
+
+static void
+check_targets(Plan *plan)
+{
+	if (plan == NULL)
+		return;
+	(void) check_nextval((Node *) plan->targetlist, NULL);
+	check_targets(plan->lefttree);
+	check_targets(plan->righttree);
+}
+
 static void
 check_plan(PlannedStmt *stmt)
 {
@@ -151,6 +187,9 @@ check_plan(PlannedStmt *stmt)
 
 	foreach(lc, stmt->resultRelations)
 		check_relation(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
+	check_targets(stmt->planTree);
+	foreach(lc, stmt->subplans)
+		check_targets((Plan *) lfirst(lc));
 }
 
 /* ---------- the gate: apply worker ---------- */
@@ -259,8 +298,8 @@ altered_table(Node *stmt, ProcessUtilityContext context)
 static void
 executor_start(QueryDesc *query, int eflags)
 {
-	if (!gate_is_open() && query->plannedstmt->resultRelations != NIL &&
-		!(eflags & EXEC_FLAG_EXPLAIN_ONLY) && node_is_member())
+	if (!gate_is_open() && !(eflags & EXEC_FLAG_EXPLAIN_ONLY) && node_is_member() &&
+		query->plannedstmt->commandType != CMD_UTILITY && session_in_quorum_database())
 		check_plan(query->plannedstmt);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);

@@ -64,6 +64,13 @@ for my $round (1 .. 3)
 	$c->kill9($c->nodes);
 	$c->restart($c->nodes);
 	$c->wait_for_leader;
+	# bare, before anything else
+	for my $k (1 .. 3)
+	{
+		my ($state, $out, $err) = $c->try_sql($c->node($k), "SELECT nextval('s_id_seq') FROM generate_series(1, 2)");
+		is($state, '', "crash $round: nextval() on server $k") or diag($err);
+		push @values, grep { /^\d+$/ } split /\n/, $out;
+	}
 	for my $k (1 .. 3)
 	{
 		my ($state, $out, $err) = $c->try_sql($c->node($k),
