@@ -141,6 +141,7 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 	Size		len = 0;
 	int64		deadline_us = 0;
 	bool		in_doubt = false;
+	uint64		least;
 
 	memset(answer, 0, sizeof(*answer));
 	if (!node_is_member())
@@ -172,6 +173,13 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 		}
 		if (ProcDiePending)
 			in_doubt = true;
+		else if (taken_back == NODE_DOOMED && node_image_wanted(&least))
+		{
+			/* the image waits for our locks, and the verdict for the image */
+			in_doubt = true;
+			strlcpy(answer->message, "this member's tables are being replaced by an image",
+					sizeof(answer->message));
+		}
 		else if (InterruptPending)
 		{
 			/* barriers, catch-up; FATAL at worst; a cancel stays pending */

@@ -260,12 +260,15 @@ propose(NodeAnswer *answer)
 static void
 report_turn_lost(uint64 index)
 {
+	uint64		least;
+
 	HOLD_INTERRUPTS();
 	if (!ProcDiePending)
-	{
-		/* by the keys this should not be (design.md section 6) */
-		stats_add(STAT_DEFECTS, 1);
 		QueryCancelPending = false;
+	/* by the keys this should not be (design.md section 6), but for an image */
+	if (!ProcDiePending && !node_image_wanted(&least))
+	{
+		stats_add(STAT_DEFECTS, 1);
 		ereport(LOG,
 				(errmsg("session was aborted in favour of an earlier entry although its own entry " UINT64_FORMAT " is decided",
 						index),

@@ -20,6 +20,9 @@
  * entry that is being applied, so the verdict ends the wait. One that is decided
  * and waits for its turn cannot stand in the way, by the keys that it carries;
  * should it, for long, it is doomed too, and its entry goes to the applier.
+ * Neither holds while an image replaces the tables: verdicts come with the log,
+ * which goes on only behind the image, and its locks are on whole tables. So then
+ * both have to go, with 40003 where the proposal is under way.
  *
  * Shared state: one ConflictSlot a process, written by the Raft worker only,
  * read by the process; atomics, no lock. A doom names the victim's local
@@ -240,6 +243,7 @@ static void
 deal_with(int pid, uint64 index, int64 busy_us, int64 now_us)
 {
 	PGPROC	   *proc;
+	uint64		least;
 
 	if (pid == 0)
 	{
@@ -252,7 +256,9 @@ deal_with(int pid, uint64 index, int64 busy_us, int64 now_us)
 	switch (node_wait_state(compat_proc_procno(proc)))
 	{
 		case NODE_WAIT_VERDICT:
-			return;
+			if (!node_image_wanted(&least))
+				return;
+			/* FALLTHROUGH */
 		case NODE_WAIT_TURN:
 			if (busy_us < DOOM_TURN_US)
 				return;

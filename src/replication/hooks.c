@@ -23,6 +23,7 @@
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/image_stale.h"
 #include "replication/keys.h"
 #include "replication/replication.h"
 #include "replication/session.h"
@@ -59,6 +60,8 @@ executor_start(QueryDesc *query, int eflags)
 	else
 		standard_ExecutorStart(query, eflags);
 
+	if (!replication_is_applying())
+		image_check_query(query->plannedstmt, query->snapshot);
 	if (query->plannedstmt->resultRelations == NIL && query->plannedstmt->rowMarks == NIL)
 		return;
 	if (!is_our_session())
@@ -228,11 +231,14 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				}
 			}
 			call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
+			if (((CopyStmt *) stmt)->relation != NULL)
+				image_check_snapshot();
 			break;
 		case T_LockStmt:
 			rowlocks_close_gates((LockStmt *) stmt);
 			call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
 			rowlocks_lock_table((LockStmt *) stmt);
+			image_check_snapshot();
 			break;
 		case T_TruncateStmt:
 			{

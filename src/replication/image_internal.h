@@ -68,6 +68,7 @@ typedef struct ImageShared
 	pg_atomic_uint32 tables_done;
 	pg_atomic_uint64 bytes;
 	pg_atomic_uint64 rows;
+	pg_atomic_uint64 replaced_xid;	/* image_stale.c; 0: none in this life of the server */
 
 	/* for copy workers, of this attempt only */
 	pg_atomic_uint32 attempt;	/* 0: stop */

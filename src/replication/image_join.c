@@ -99,6 +99,7 @@ image_shmem_init(void)
 	pg_atomic_init_u32(&image_shared->tables_done, 0);
 	pg_atomic_init_u64(&image_shared->bytes, 0);
 	pg_atomic_init_u64(&image_shared->rows, 0);
+	pg_atomic_init_u64(&image_shared->replaced_xid, 0);
 	pg_atomic_init_u32(&image_shared->attempt, 0);
 }
 

@@ -40,8 +40,10 @@
 
 #include "compat.h"
 #include "consistency/outcome.h"
+#include "replication/conflict.h"
 #include "replication/designate.h"
 #include "replication/image_internal.h"
+#include "replication/image_stale.h"
 #include "replication/tables.h"
 
 /* What happens to a replicated table. */
@@ -241,6 +243,7 @@ swap_heaps(Replacement *plan)
 	{
 		Swap	   *swap = lfirst(lc);
 
+		conflict_note_table(get_rel_name(swap->old_heap));
 		LockRelationOid(swap->old_heap, AccessExclusiveLock);
 		finish_heap_swap(swap->old_heap, swap->new_heap, false, false, false, true,
 						 RecentXmin, ReadNextMultiXactId(), RELPERSISTENCE_PERMANENT);
@@ -369,6 +372,7 @@ image_replace(ImageSource *source)
 
 	/* from here on sessions that hold what is needed have to go (conflict.c) */
 	node_apply_busy(source->point.index);
+	image_note_replacing();
 	drop_tables(to_drop, false);
 	if (plan.anew != NIL)
 		drop_unused_types(before);
