@@ -28,8 +28,9 @@ my $SCHEMA = q(
 	CREATE TABLE fault_set (k int, e int, PRIMARY KEY (k, e));
 	CREATE TABLE fault_bank (id int PRIMARY KEY, balance bigint NOT NULL CHECK (balance >= 0));
 	CREATE TABLE fault_guarded (k int PRIMARY KEY, v int[] NOT NULL);
+	CREATE TABLE fault_filler (round int, i int, body text, PRIMARY KEY (round, i));
 );
-my @TABLES = qw(fault_list fault_register fault_set fault_bank fault_guarded);
+my @TABLES = qw(fault_list fault_register fault_set fault_bank fault_guarded fault_filler);
 my $ACCOUNTS = 8;
 
 # Which checkers judge a workload's history.
@@ -59,7 +60,7 @@ sub new
 	my ($class, %args) = @_;
 	my $self = bless { tools => $ENV{PGQ_FAULT_TOOLS} // croak('PGQ_FAULT_TOOLS is not set') }, $class;
 	my $c = QuorumCluster->new(nodes => $args{nodes} // 3, faults => 1,
-		conf => "lock_timeout = '10s'\nquorum.lease_timeout = '2s'\n" . ($args{conf} // '') . "\n");
+		conf => "lock_timeout = '10s'\nquorum.max_log_size = '16MB'\nquorum.lease_timeout = '2s'\n" . ($args{conf} // '') . "\n");
 
 	$self->{cluster} = $c;
 	$self->start_links;
@@ -237,7 +238,45 @@ sub set_clocks
 	return sub { $c->no_fault($node, 'clock') };
 }
 
+# While a member is away the log moves on further than it is kept: it gets an image.
+sub leave_behind
+{
+	my ($self) = @_;
+	my $c = $self->{cluster};
+	my $victim = pick($c->nodes);
+	my $near = pick($c->others($victim));
+	my $undo = rand() < 0.5 ? $self->kill_some($victim) : $self->cut_off('refuse', $victim);
+
+	for (1 .. 26)
+	{
+		my $round = ++$self->{filled};
+		# no majority now: the log does not move on, and need not
+		last unless $c->ask($near, "INSERT INTO fault_filler SELECT $round, i, repeat(md5((i * $round)::text), 32)
+			FROM generate_series(1, 1024) i RETURNING 1");
+	}
+	$c->ask($near, 'DELETE FROM fault_filler');
+	return $undo;
+}
+
+# A change of the schema, from any node, while everybody writes.
+sub change_schema
+{
+	my ($self) = @_;
+	my $table = pick(grep { !/filler/ } @TABLES);
+	my $sql = pick(
+		"ALTER TABLE $table ADD COLUMN IF NOT EXISTS more int DEFAULT 7",
+		"ALTER TABLE $table DROP COLUMN IF EXISTS more",
+		"CREATE INDEX IF NOT EXISTS ${table}_more ON $table (more)",
+		'CREATE INDEX IF NOT EXISTS fault_set_e ON fault_set (e)',
+		'DROP INDEX IF EXISTS fault_set_e');
+
+	$self->{cluster}->ask(pick($self->{cluster}->alive), $sql);
+	return sub { };
+}
+
 my %FAULTS = (
+	image => sub { $_[0]->leave_behind },
+	schema => sub { $_[0]->change_schema },
 	kill => sub { $_[0]->kill_some(pick($_[0]{cluster}->nodes)) },
 	'kill-leader' => sub { $_[0]->kill_some($_[0]->leader_or_any) },
 	'kill-all' => sub { $_[0]->kill_some($_[0]{cluster}->nodes) },
@@ -339,7 +378,7 @@ my %GROUPS = (
 	partitions => [qw(isolate isolate-leader halves one-way ring silence reset)],
 	clocks => [qw(clock clock-far)],
 );
-$GROUPS{all} = [ sort grep { $_ ne 'clock-far' } keys %FAULTS ];
+$GROUPS{all} = [ sort grep { !/^(?:clock-far|image)$/ } keys %FAULTS ];
 
 sub faults_named
 {
@@ -498,7 +537,7 @@ sub run
 	$c->node(1)->safe_psql($DB, join ';', map { "DELETE FROM $_" } grep { !/bank/ } @TABLES);
 	$c->settle;
 	# a server that is killed may show for a while what it showed before
-	my $forgets = grep { /kill|crash|eio/ } @faults;
+	my $forgets = grep { /kill|crash|eio|image/ } @faults;
 	$client{pid} = open2($client{out}, $client{in}, "$self->{tools}/client", '-w', $workload, '-o', $file,
 		$forgets ? () : '-a', $args{lie} ? '-e' : (),
 		'-c', $args{clients} // 2 * (my @n = $c->nodes), '-s', $seed,
