@@ -21,9 +21,10 @@ CREATE FUNCTION quorum._remove_schema(name name) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_remove_schema' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
 -- Indexes that this server has still to create or drop CONCURRENTLY. Each
--- server's own; rows come by entries of the log and go when the job is done.
+-- server's own work, and in the image that it gives to others, who then have it to do
+-- as well; rows come by entries of the log and go when the job is done.
 CREATE TABLE quorum.index_job (
-	job_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	job_id bigint PRIMARY KEY,
 	schema_name text NOT NULL,
 	index_name text NOT NULL,
 	statement text NOT NULL,

@@ -214,7 +214,8 @@ quorum_do_index_job(PG_FUNCTION_ARGS)
 	if ((uint32) PG_GETARG_INT64(0) == node_id())
 		PG_RETURN_VOID();
 	ownsql_begin(&saved);
-	ownsql_run("INSERT INTO quorum.index_job (schema_name, index_name, statement) VALUES ($1, $2, $3)",
+	ownsql_run("INSERT INTO quorum.index_job (job_id, schema_name, index_name, statement) "
+			   "SELECT coalesce(max(job_id), 0) + 1, $1, $2, $3 FROM quorum.index_job",
 			   3, types, values, NULL, SPI_OK_INSERT);
 	ownsql_end(&saved);
 	due = true;
