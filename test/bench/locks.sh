@@ -135,6 +135,7 @@ case " $kinds " in *etcd*)
 			--initial-advertise-peer-urls "http://127.0.0.1:${epeer[$n]}" \
 			--initial-cluster "$initial" --initial-cluster-state new >"elog$n" 2>&1 &
 		pids+=($!)
+		disown
 	done
 	for n in 1 2 3; do
 		wait_for etcd curl -fs "http://127.0.0.1:${eclient[$n]}/health"
@@ -165,6 +166,7 @@ case " $kinds " in *redlock*)
 		redis-server --port "$p" --bind 127.0.0.1 --dir "$work/r$n" --save '' \
 			--appendonly yes --appendfsync always --daemonize no >"rlog$n" 2>&1 &
 		pids+=($!)
+		disown
 		redis+=("127.0.0.1:$p")
 		wait_for redis perl -MIO::Socket::INET -e "exit !IO::Socket::INET->new('127.0.0.1:$p')"
 	done
