@@ -13,12 +13,14 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -257,10 +259,18 @@ look(const NodeSqlAddress *sql)
 	image_check(&source, statements);
 }
 
-/* Could the image come in? ERROR if not; nothing was done then. */
+/*
+ * Could the image come in? ERROR if not; nothing was done then. In a
+ * subtransaction that ends here: locks on tables that are looked at would stand
+ * in the way of who loads them, while we wait for that.
+ */
 static void
 look_before(const NodeSqlAddress *sql)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
 		look(sql);
@@ -272,6 +282,9 @@ look_before(const NodeSqlAddress *sql)
 	}
 	PG_END_TRY();
 	image_disconnect_all();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 }
 
 static void
