@@ -22,7 +22,7 @@ AS 'MODULE_PATHNAME', 'quorum_capture_truncate' LANGUAGE C;
 
 -- What all members must agree on: columns, constraints, unique indexes.
 CREATE FUNCTION quorum._table_definition(rel regclass) RETURNS text
-LANGUAGE sql STABLE STRICT SET search_path = pg_catalog AS $$
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog SET jit = off AS $$
 	SELECT string_agg(part, ', ' ORDER BY kind, rank, part COLLATE "C") FROM (
 		SELECT 1 AS kind, attnum::int AS rank,
 			quote_ident(attname) || ' ' || format_type(atttypid, atttypmod)

@@ -14,6 +14,17 @@ CREATE FUNCTION quorum.remove_schema(name name) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_remove_schema' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
 -- parts of the log, refused outside the apply worker
+-- what calls of setval() become: the same, and in the log where the sequence
+-- belongs to a replicated table
+CREATE FUNCTION quorum.setval(sequence regclass, value bigint) RETURNS bigint
+AS 'MODULE_PATHNAME', 'quorum_setval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum.setval(sequence regclass, value bigint, is_called boolean) RETURNS bigint
+AS 'MODULE_PATHNAME', 'quorum_setval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum._setval(sequence text, value bigint, is_called boolean) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_setval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
 CREATE FUNCTION quorum._add_schema(name name) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_add_schema' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 

@@ -423,6 +423,20 @@ fix_table(Oid relid, int slot, bool past_keys, bool wait)
 	return true;
 }
 
+/* See sequences_internal.h. */
+void
+sequences_into_class(Oid seq)
+{
+	OwnedSequence s = {.seq = seq};
+	Elevated	saved;
+
+	if (node_slot() < 0 || !owned_by(seq, &s.table, &s.column))
+		return;
+	elevate(&saved);
+	fix_one(&s, my_slot(), false);
+	descend(&saved);
+}
+
 /* See sequences_internal.h. In a transaction. */
 void
 sequences_fix(Oid relid)

@@ -10,7 +10,8 @@
  *	  all of them;
  *	  A nextval() by itself, of a sequence that is named in the statement, passes the
  *	  gate like a change of its table;
- *	- after setval(): at the end of the statement that called it;
+ *	- after setval(): at the end of the statement that called it; on the others
+ *	  where the log sets it (sequences_setval.c);
  *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
  *	  like: at the end of the statement. INCREMENT and CYCLE are refused;
  *	- after ALTER TABLE of a replicated table, which may have given it a serial or
@@ -235,6 +236,12 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		setval_called = true;
 }
 
+void
+sequences_note_setval(void)
+{
+	setval_called = true;
+}
+
 /* At the end of the outermost statement. */
 static void
 after_statement(void)
@@ -395,4 +402,5 @@ sequences_install(void)
 	ProcessUtility_hook = process_utility;
 	prev_object_access = object_access_hook;
 	object_access_hook = object_access;
+	setval_install();
 }

@@ -13,6 +13,15 @@
 /* Owned by a replicated table? */
 extern bool sequences_is_ours(Oid seq);
 
+/* After setval() in the applier: this member's next value. */
+extern void sequences_into_class(Oid seq);
+
+/* setval() was called: this statement's end puts the sequence right. */
+extern void sequences_note_setval(void);
+
+/* sequences_setval.c */
+extern void setval_install(void);
+
 /* A replicated table was altered: those that it has got by that. */
 extern void sequences_adopt_new(Oid relid);
 

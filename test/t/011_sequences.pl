@@ -102,6 +102,18 @@ is($c->node(3)->safe_psql($db, q(SELECT setval('s_id_seq', 5000, false))), '5000
 $c->node(1)->safe_psql($db, q(DO $$ BEGIN PERFORM setval('s_id_seq', 5000); END $$));
 insert_everywhere('s', 30, 'after setval to one value on all');
 is($c->node(1)->safe_psql($db, 'SELECT min(id) > 5000 FROM s WHERE id >= 5000'), 't', 'past it');
+# it counts on every member, with its transaction
+$c->node(2)->safe_psql($db, q(BEGIN; INSERT INTO s (k) VALUES (77); SELECT setval('s_id_seq', 7000); COMMIT));
+$c->settle;
+for my $node ($c->nodes)
+{
+	my $value = $node->safe_psql($db, q(SELECT nextval('s_id_seq')));
+	ok($value > 7000 && $value <= 7008, $node->name . ' goes on behind what another set') or diag($value);
+}
+insert_everywhere('s', 30, 'after setval on one');
+is($c->node(1)->safe_psql($db, q(SELECT setval('s_id_seq', 8000) FROM s LIMIT 1)), '8000', 'in a query with a table');
+$c->settle;
+cmp_ok($c->node(3)->safe_psql($db, q(SELECT nextval('s_id_seq'))), '>', 8000, 'on another, too');
 $c->node($_)->safe_psql($db, 'ALTER SEQUENCE ident_id_seq RESTART WITH 9000') for 1 .. 3;
 insert_everywhere('ident', 20, 'after ALTER SEQUENCE RESTART');
 for my $change ('INCREMENT BY 5', 'CYCLE')

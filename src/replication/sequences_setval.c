@@ -1,0 +1,143 @@
+/*-------------------------------------------------------------------------
+ *
+ * sequences_setval.c
+ *		setval() of sequences that belong to replicated tables: in the log, so
+ *		that it counts on every member.
+ *
+ * Calls of PostgreSQL's setval() are turned into calls of quorum.setval() when a
+ * query is planned: it does the same here, and puts a statement into the
+ * transaction's write set, which every other member runs at the entry's place.
+ * Each brings its own next value into its class (sequences.c). As on one server
+ * the value set here does not come back when the transaction is rolled back; the
+ * others then never hear of it.
+ *
+ * A call inside an SQL function that the planner takes apart is seen too late: it
+ * counts on this member alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
+#include "optimizer/planner.h"
+#include "parser/parse_func.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "node/node.h"
+#include "replication/ddl.h"
+#include "replication/logentry.h"
+#include "replication/replication.h"
+#include "replication/sequences_internal.h"
+#include "replication/session.h"
+
+PG_FUNCTION_INFO_V1(quorum_setval);
+PG_FUNCTION_INFO_V1(quorum_do_setval);
+
+static planner_hook_type prev_planner = NULL;
+
+/* ---------- planning ---------- */
+
+static Oid
+own_function(Oid function)
+{
+	Oid			types[] = {REGCLASSOID, INT8OID, BOOLOID};
+	List	   *name = list_make2(makeString("quorum"), makeString("setval"));
+
+	return LookupFuncName(name, function == F_SETVAL_REGCLASS_INT8 ? 2 : 3, types, true);
+}
+
+static bool
+replace_calls(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr))
+	{
+		FuncExpr   *call = (FuncExpr *) node;
+
+		if (call->funcid == F_SETVAL_REGCLASS_INT8 || call->funcid == F_SETVAL_REGCLASS_INT8_BOOL)
+		{
+			Oid			ours = own_function(call->funcid);
+
+			if (OidIsValid(ours))
+				call->funcid = ours;
+		}
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, replace_calls, context, 0);
+	return expression_tree_walker(node, replace_calls, context);
+}
+
+static PlannedStmt *
+plan_query(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
+{
+	if (parse->commandType != CMD_UTILITY && node_is_member() && !replication_is_applying() &&
+		session_in_quorum_database())
+		(void) replace_calls((Node *) parse, NULL);
+	if (prev_planner)
+		return prev_planner(parse, query_string, cursor_options, params);
+	return standard_planner(parse, query_string, cursor_options, params);
+}
+
+void
+setval_install(void)
+{
+	prev_planner = planner_hook;
+	planner_hook = plan_query;
+}
+
+/* ---------- the functions ---------- */
+
+static void
+set_value(Oid seq, int64 value, bool is_called)
+{
+	(void) DirectFunctionCall3(setval3_oid, ObjectIdGetDatum(seq), Int64GetDatum(value),
+							   BoolGetDatum(is_called));
+}
+
+/* setval(sequence, value [, is_called]) */
+Datum
+quorum_setval(PG_FUNCTION_ARGS)
+{
+	Oid			seq = PG_GETARG_OID(0);
+	int64		value = PG_GETARG_INT64(1);
+	bool		is_called = PG_NARGS() < 3 || PG_GETARG_BOOL(2);
+
+	set_value(seq, value, is_called);
+	if (node_is_member() && !replication_is_applying() && session_in_quorum_database() &&
+		sequences_is_ours(seq))
+	{
+		char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(seq)),
+													  get_rel_name(seq));
+
+		sequences_note_setval();
+		ddl_put_statement(psprintf("SELECT quorum._setval(%s, " INT64_FORMAT ", %s)",
+								   quote_literal_cstr(name), value, is_called ? "true" : "false"));
+	}
+	PG_RETURN_INT64(value);
+}
+
+/* _setval(sequence text, value, is_called): of the log */
+Datum
+quorum_do_setval(PG_FUNCTION_ARGS)
+{
+	List	   *names = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));
+	Oid			seq;
+
+	logentry_require_applying("_setval");
+	seq = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, false);
+	set_value(seq, PG_GETARG_INT64(1), PG_GETARG_BOOL(2));
+	sequences_into_class(seq);
+	PG_RETURN_VOID();
+}
