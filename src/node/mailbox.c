@@ -112,9 +112,9 @@ node_answered(const NodeSlot *slot)
 	return state == SLOT_ANSWERED || state == SLOT_DECIDED;
 }
 
-/* Sleep until the latch is set or deadline_us has passed (0: none). */
-static bool
-sleep_until(int64 deadline_us)
+/* Sleep until the latch is set; false: deadline_us (0: none) has passed. */
+bool
+node_sleep_until(int64 deadline_us)
 {
 	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 	long		timeout_ms = -1;
@@ -188,7 +188,7 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 			RESUME_CANCEL_INTERRUPTS();
 		}
 
-		if (!in_doubt && !sleep_until(deadline_us))
+		if (!in_doubt && !node_sleep_until(deadline_us))
 		{
 			if (node_withdraw_post(slot))
 			{
@@ -285,7 +285,7 @@ node_request(NodeRequestKind kind, const void *data, Size len, int timeout_ms,
 		node_post(kind, token, &part, 1, len, false);
 		while (!node_answered(slot))
 		{
-			if (!sleep_until(deadline_us))
+			if (!node_sleep_until(deadline_us))
 			{
 				answer->verdict = node_withdraw_post(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
 				break;
@@ -327,7 +327,7 @@ node_request_held(NodeRequestKind kind, const void *data, Size len, int64 deadli
 	{
 		if (ProcDiePending || QueryCancelPending)
 			*interrupted = true;
-		if (*interrupted || !sleep_until(deadline_us))
+		if (*interrupted || !node_sleep_until(deadline_us))
 		{
 			answer->verdict = node_withdraw_post(slot) ? NODE_UNAVAILABLE : NODE_UNKNOWN;
 			break;

@@ -246,6 +246,9 @@ extern void rejoin_finish(void);
 extern dsa_area *node_dsa(void);
 extern void node_wake_proc(uint32 procno_plus_one);
 
+/* mailbox.c */
+extern bool node_sleep_until(int64 deadline_us);
+
 /* wait.c: applied_index has risen to this */
 extern void node_wake_waiters(uint64 applied);
 

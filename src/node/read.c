@@ -129,26 +129,9 @@ sleep_on_futex(ReadSlot *slot, uint64 ticket)
 static bool
 sleep_on_latch(ReadSlot *slot, uint64 ticket, int64 deadline_us)
 {
-	int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-	long		timeout_ms = -1;
-
-	if (deadline_us != 0)
-	{
-		int64		left_us = deadline_us - node_monotonic_us();
-
-		if (left_us <= 0)
-			return false;
-		events |= WL_TIMEOUT;
-		timeout_ms = (long) Min((left_us + 999) / 1000, INT_MAX);
-	}
 	pg_atomic_write_u32(&slot->sleep, READ_ON_LATCH);
 	pg_memory_barrier();
-	if (!is_answered(ticket))
-	{
-		(void) WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-	}
-	return true;
+	return is_answered(ticket) || node_sleep_until(deadline_us);
 }
 
 /* The worker has stored what this session waits for. */

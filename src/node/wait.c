@@ -18,7 +18,6 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -86,20 +85,8 @@ sleep_until_applied(uint64 index, int64 deadline_us)
 {
 	while (node_applied_index() < index)
 	{
-		int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
-		long		timeout_ms = -1;
-
-		if (deadline_us != 0)
-		{
-			int64		left_us = deadline_us - node_monotonic_us();
-
-			if (left_us <= 0)
-				return false;
-			events |= WL_TIMEOUT;
-			timeout_ms = (long) Min((left_us + 999) / 1000, INT_MAX);
-		}
-		(void) WaitLatch(MyLatch, events, timeout_ms, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		if (!node_sleep_until(deadline_us))
+			return false;
 		CHECK_FOR_INTERRUPTS();
 	}
 	return true;
