@@ -178,6 +178,21 @@ for my $node ($c->nodes)
 		't', 'past the greatest value');
 }
 
+# --- a slot that is used again ---
+
+my $gone = $c->node(3);
+my $slot = $gone->safe_psql($db, q(SELECT nextval('s_id_seq') % 8));
+$c->node(1)->safe_psql($db, sprintf q(SELECT quorum.remove_member('%s')), $gone->name);
+$gone->stop('immediate');
+$c->remove_node($gone);
+my $heir = $c->add_node(name => 'heir');
+$heir->start;
+$heir->safe_psql($db, 'CREATE EXTENSION pg_quorum');
+$heir->safe_psql($db, sprintf q(SELECT quorum.join_cluster('%s')), $c->address($c->node(1)));
+$c->settle;
+is($heir->safe_psql($db, q(SELECT nextval('s_id_seq') % 8)), $slot, 'a new member has the slot of the one before it');
+insert_everywhere('s', 30, 'with it');
+
 $_->stop('fast') for $c->nodes;
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP:|was terminated by signal (6|11)/, $_->name . ' logged no crash')
   for $c->nodes;
