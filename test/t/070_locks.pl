@@ -179,7 +179,7 @@ if (defined $victim)
 	$s[$next]->query('SELECT quorum.advisory_unlock_all()');
 	$s[$last]->query('SELECT quorum.advisory_unlock_all()');
 }
-is($c->ask($c->node(1), q(SELECT count(*) FROM quorum.locks WHERE key ~ '^d')), 0, 'all let go');
+$c->wait_until('all are let go', sub { $c->ask($c->node(1), q(SELECT count(*) FROM quorum.locks WHERE key ~ '^d')) eq '0' });
 
 # two readers that both want to write
 $s[$_]->query("SELECT quorum.advisory_lock_shared('up')") for 0, 1;

@@ -79,7 +79,7 @@ is($c->node(3)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$sho
 is($c->node(1)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$lease', 1, '0') IS NULL"), 't', 'no fourth');
 is($c->node(1)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$lease') > 0"), 't', 'until a lease is over');
 is($c->node(3)->safe_psql($db, "SELECT quorum.lease_close('$lease')"), 't', 'closed');
-is($c->ask($c->node(3), q(SELECT count(*) FROM quorum.locks)), '0', 'all given back');
+$c->wait_until('all is given back', sub { $c->ask($c->node(3), q(SELECT count(*) FROM quorum.locks)) eq '0' });
 
 # --- a latch: counted by many at once, awaited anywhere ---
 

@@ -137,7 +137,7 @@ while (QuorumCluster::now() < $until)
 	usleep(150_000);
 }
 cmp_ok($ends, '>', 5, "workers were ended $ends times");
-kill 'INT', @pids;
+kill 'TERM', @pids;
 waitpid $_, 0 for @pids;
 
 for my $node (@nodes)
