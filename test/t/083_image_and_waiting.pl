@@ -34,17 +34,19 @@ for my $i (0 .. 1)
 	$waiters[$i]->query_until(qr/begun/, "\\echo begun\nINSERT INTO fault_list VALUES ($i, '{1}');\n\\echo over\n");
 }
 $c->wait_until('both wait', sub { waiting() == 2 });
+my @before = map { glob $_->data_dir . '/pg_quorum/log/log-*' } $leader, $near;
 for my $round (1 .. 30)
 {
 	$near->safe_psql($db, "INSERT INTO fault_filler SELECT $round, i, repeat(md5((i * $round)::text), 32)
 		FROM generate_series(1, 1024) i");
 }
 $near->safe_psql($db, 'DELETE FROM fault_filler');
+$c->wait_until('the logs of the others have left it behind', sub { !grep { -e } @before });
 my $healed = QuorumCluster::now();
 $f->mend;
 $c->settle;
 diag(sprintf 'all equal %.1f s after the member was back', QuorumCluster::now() - $healed);
-ok($c->log_matches($away, qr/this member has an image of entry/, 1), 'it was an image that it needed');
+ok($c->log_matches($away, qr/has an image of entry.*has an image of entry/s, 1), 'it was an image that it needed');
 for my $waiter (@waiters)
 {
 	$waiter->query_until(qr/over/, "\n");

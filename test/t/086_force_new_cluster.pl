@@ -64,7 +64,7 @@ $c->kill9($one);
 $c->restart($one);
 $c->wait_for_leader($one);
 is(status($one, 'cluster_id'), $out, 'the same after a crash');
-like(status($one, 'detail'), qr/goes on alone/, 'and still says so');
+$c->wait_until('and still says so', sub { status($one, 'detail') =~ /goes on alone/ });
 
 # --- the others come back: a cluster of their own, with no way in ---
 
