@@ -40,11 +40,12 @@ typedef struct Backlog
 
 LockWorker	locks;
 
-static void
-out_of_memory(void)
+void
+lock_out_of_memory(void)
 {
 	ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
 					errdetail("The lock state could not be kept.")));
+	pg_unreachable();
 }
 
 /* A token of this start of the server, as node_next_token() gives out. */
@@ -81,11 +82,11 @@ keep_backlog(uint64 index, RaftToken token, RaftStamp stamp, const void *data, S
 	Backlog    *b = malloc(sizeof(Backlog));
 
 	if (b == NULL)
-		out_of_memory();
+		lock_out_of_memory();
 	*b = (Backlog) {.index = index, .token = token, .stamp = stamp};
 	b->data = raft_buf_new(data, len);
 	if (b->data == NULL)
-		out_of_memory();
+		lock_out_of_memory();
 	dlist_push_tail(&locks.backlog, &b->link);
 	locks.backlog_bytes += len + sizeof(Backlog);
 
@@ -127,7 +128,7 @@ take_in(Worker *w, uint64 index, RaftToken token, RaftStamp stamp, const void *d
 								   w->now_us, on_effect, &taken);
 
 	if (status == LK_NO_MEMORY)
-		out_of_memory();
+		lock_out_of_memory();
 	if (status == LK_MALFORMED)
 		ereport(LOG,
 				(errmsg("lock entry " UINT64_FORMAT " of the log is not understood", index),
@@ -242,7 +243,7 @@ take_image(Worker *w)
 	pg_atomic_write_u32(&lock_shared->image_there, 0);
 	locks.ls = lk_create();
 	if (locks.ls == NULL)
-		out_of_memory();
+		lock_out_of_memory();
 	index = lock_shared->image_index;
 	good = DsaPointerIsValid(lock_shared->image) &&
 		lk_load(locks.ls, dsa_get_address(node_dsa(), lock_shared->image),

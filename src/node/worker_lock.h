@@ -6,6 +6,7 @@
  *	worker_lock.c		the lock state: from the log, judged by, and its start
  *	worker_lock_lead.c	the leader: queue, deadlocks, expiry, renewals, broadcast
  *	worker_lock_own.c	a member: what its sessions have left behind, renewals
+ *	worker_lock_queue.c	who waits, for quorum.locks
  *
  * Messages: WIRE_LOCK, a WireLock and what its kind says. Withdrawals go the way
  * of proposals (one lane, in order), the rest need not.
@@ -141,5 +142,12 @@ extern void lock_own_renewed(Worker *w, uint64 id);
 extern void lock_own_lease_renewed(Worker *w, uint64 id, uint32 ttl_ms);
 extern int64 lock_own_deadline(const Worker *w);
 extern bool lock_own_interest(const Worker *w);
+
+/* worker_lock.c: FATAL; the worker is started anew */
+extern _Noreturn void lock_out_of_memory(void);
+
+/* worker_lock_queue.c: is what a leader has said well-formed; what views see */
+extern bool lock_queue_is_sound(const char *data, Size len);
+extern void lock_queue_publish(Worker *w);
 
 #endif							/* PGQ_WORKER_LOCK_H */

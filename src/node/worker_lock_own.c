@@ -33,9 +33,6 @@
 #define RENEW_RETRY_US	INT64CONST(100000)
 #define LEASE_RETRY_US	INT64CONST(300000)
 #define LEASE_PATIENCE_US INT64CONST(60000000)
-#define PUBLISH_US		INT64CONST(50000)
-#define SHOW_AFTER_US	INT64CONST(30000)	/* a request that is not parked may be about to be granted */
-#define QUEUE_OLD_US	INT64CONST(3000000) /* the leader's words are not worth much any more */
 
 /* A session renews a lease. */
 typedef struct LeaseRenewal
@@ -53,12 +50,6 @@ static bool redo_drops = false;
 
 /* ---------- proposals of our own ---------- */
 
-static void
-out_of_memory(void)
-{
-	ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-}
-
 static LockOwn *
 propose_own(Worker *w, LockOwnKind kind, RaftToken token, const LkRecord *rec,
 			const LkItem *items, int ndrops)
@@ -69,7 +60,7 @@ propose_own(Worker *w, LockOwnKind kind, RaftToken token, const LkRecord *rec,
 	Pending    *p;
 
 	if (own == NULL || buf == NULL)
-		out_of_memory();
+		lock_out_of_memory();
 	buf->len = (uint32_t) lk_write(buf->data, bound, rec, items);
 	Assert(buf->len > 0);
 	own->kind = kind;
@@ -261,7 +252,7 @@ lock_orphan(Worker *w, Pending *p, uint64 index)
 		return;
 	items = malloc(sizeof(LkItem) * rd.rec.nitems);
 	if (items == NULL)
-		out_of_memory();
+		lock_out_of_memory();
 	for (int i = 0; i < rd.rec.nitems; i++)
 	{
 		(void) lk_read_item(&rd, &items[i]);
@@ -292,7 +283,7 @@ find_by_request(void *arg, const LkGrantInfo *grant)
 		find->cap = Max(16, 2 * find->cap);
 		find->items = realloc(find->items, sizeof(LkItem) * find->cap);
 		if (find->items == NULL)
-			out_of_memory();
+			lock_out_of_memory();
 	}
 	memset(&find->items[find->n], 0, sizeof(LkItem));
 	find->items[find->n].key_type = grant->key_type;
@@ -687,35 +678,7 @@ send_renewals(Worker *w)
 	}
 }
 
-/* ---------- the queue, for views ---------- */
-
-/* What a leader has said, checked as a whole. */
-static bool
-queue_is_sound(const char *data, Size len)
-{
-	LockQueueHead head;
-	Size		at = sizeof(head);
-
-	if (len < sizeof(head))
-		return false;
-	memcpy(&head, data, sizeof(head));
-	if (head.nleases > (len - at) / sizeof(LockQueueLease))
-		return false;
-	at += head.nleases * sizeof(LockQueueLease);
-	for (uint32 i = 0; i < head.nrows; i++)
-	{
-		LockQueueRow row;
-
-		if (len - at < sizeof(row))
-			return false;
-		memcpy(&row, data + at, sizeof(row));
-		at += sizeof(row);
-		if (len - at < row.len)
-			return false;
-		at += row.len;
-	}
-	return at == len;
-}
+/* ---------- what the leader says ---------- */
 
 void
 lock_own_message(Worker *w, uint32 from, const WireLock *wire, const uint8 *rest, Size len)
@@ -735,7 +698,7 @@ lock_own_message(Worker *w, uint32 from, const WireLock *wire, const uint8 *rest
 		default:
 			return;
 	}
-	if (from != raft_leader(w->raft) || !queue_is_sound((const char *) rest, len) ||
+	if (from != raft_leader(w->raft) || !lock_queue_is_sound((const char *) rest, len) ||
 		(copy = malloc(len)) == NULL)
 		return;
 	memcpy(copy, rest, len);
@@ -744,185 +707,6 @@ lock_own_message(Worker *w, uint32 from, const WireLock *wire, const uint8 *rest
 	locks.queue_len = len;
 	locks.queue_us = w->now_us;
 	locks.publish_wanted = true;
-}
-
-typedef struct Rows
-{
-	char	   *data;
-	Size		len;
-	Size		cap;
-	LockQueueHead head;
-} Rows;
-
-static void
-add_bytes(Rows *rows, const void *data, Size len)
-{
-	if (rows->len + len > rows->cap)
-	{
-		Size		cap = Max(2 * rows->cap, rows->len + len + 1024);
-		char	   *bigger = realloc(rows->data, cap);
-
-		if (bigger == NULL)
-			out_of_memory();
-		rows->data = bigger;
-		rows->cap = cap;
-	}
-	memcpy(rows->data + rows->len, data, len);
-	rows->len += len;
-}
-
-/* No more than there is room for. */
-static void
-add_row(Rows *rows, const LockQueueRow *row, const char *key)
-{
-	if (rows->len + sizeof(*row) + row->len > LOCK_QUEUE_MAX)
-		return;
-	add_bytes(rows, row, sizeof(*row));
-	add_bytes(rows, key, row->len);
-	rows->head.nrows++;
-}
-
-/* What the leader says of leases ... */
-static void
-add_leases(Worker *w, Rows *rows)
-{
-	LockQueueHead head;
-	const char *at = locks.queue;
-
-	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
-		return;
-	memcpy(&head, at, sizeof(head));
-	at += sizeof(head);
-	for (uint32 i = 0; i < head.nleases; i++)
-	{
-		LockQueueLease lease;
-
-		memcpy(&lease, at, sizeof(lease));
-		at += sizeof(lease);
-		lease.left_us = Max(lease.left_us - (w->now_us - locks.queue_us), 0);
-		add_bytes(rows, &lease, sizeof(lease));
-		rows->head.nleases++;
-	}
-}
-
-/* ... and of who waits on other members. */
-static void
-add_others(Worker *w, Rows *rows)
-{
-	LockQueueHead head;
-	const char *at = locks.queue;
-
-	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
-		return;
-	memcpy(&head, at, sizeof(head));
-	at += sizeof(head) + head.nleases * sizeof(LockQueueLease);
-	for (uint32 i = 0; i < head.nrows; i++)
-	{
-		LockQueueRow row;
-
-		memcpy(&row, at, sizeof(row));
-		at += sizeof(row);
-		if (row.node != w->id)
-		{
-			row.waited_us += w->now_us - locks.queue_us;
-			add_row(rows, &row, at);
-		}
-		at += row.len;
-	}
-}
-
-/* Where the leader has this request in the line of this key; 0: it does not say. */
-static uint32
-position_of(RaftToken request, const LkItem *item)
-{
-	LockQueueHead head;
-	const char *at = locks.queue;
-
-	if (at == NULL)
-		return 0;
-	memcpy(&head, at, sizeof(head));
-	at += sizeof(head) + head.nleases * sizeof(LockQueueLease);
-	for (uint32 i = 0; i < head.nrows; i++)
-	{
-		LockQueueRow row;
-
-		memcpy(&row, at, sizeof(row));
-		at += sizeof(row);
-		if (raft_token_equal(row.request, request) && row.key_type == item->key_type &&
-			row.len == item->len && memcmp(at, item->key, row.len) == 0)
-			return row.position;
-		at += row.len;
-	}
-	return 0;
-}
-
-/* Our own, from what is pursued here. */
-static void
-add_own(Worker *w, Rows *rows, const dlist_head *list)
-{
-	dlist_iter	iter;
-
-	dlist_foreach(iter, unconstify(dlist_head *, list))
-	{
-		Pending    *p = dlist_container(Pending, link, iter.cur);
-		LkReader	rd;
-		LkItem		item;
-
-		if (p->lock_op != LK_OP_GRANT || p->withdrawn || p->procno < 0 ||
-			(p->state != PENDING_PARKED && w->now_us - p->taken_us < SHOW_AFTER_US) ||
-			!lk_read_open(&rd, p->data->data, p->data->len))
-			continue;
-		while (lk_read_item(&rd, &item))
-		{
-			LockQueueRow row;
-
-			memset(&row, 0, sizeof(row));
-			row.request = p->token;
-			row.node = rd.rec.owner.node;
-			row.pid = rd.rec.owner.pid;
-			row.position = p->state == PENDING_PARKED ? position_of(p->token, &item) : 0;
-			row.owner_kind = rd.rec.owner.kind;
-			memcpy(row.lease, rd.rec.owner.lease, LK_UUID_LEN);
-			row.key_type = item.key_type;
-			row.mode = item.mode;
-			row.len = item.len;
-			row.waited_us = w->now_us - p->taken_us;
-			add_row(rows, &row, item.key);
-		}
-	}
-}
-
-static void
-publish(Worker *w)
-{
-	Rows		rows;
-
-	if ((!locks.publish_wanted && locks.waiting == 0 && !locks.published_any) ||
-		w->now_us < locks.publish_us)
-		return;
-	locks.publish_us = w->now_us + PUBLISH_US;
-	locks.publish_wanted = false;
-	memset(&rows, 0, sizeof(rows));
-	add_bytes(&rows, &rows.head, sizeof(rows.head));
-	add_leases(w, &rows);
-	add_own(w, &rows, &w->parked);
-	add_own(w, &rows, &w->sent);
-	add_own(w, &rows, &w->queued);
-	add_others(w, &rows);
-	memcpy(rows.data, &rows.head, sizeof(rows.head));
-
-	/* whoever reads may be stopped meanwhile: not for us to wait for */
-	if (LWLockConditionalAcquire(lock_shared->lock, LW_EXCLUSIVE))
-	{
-		locks.published_any = rows.head.nrows > 0 || rows.head.nleases > 0;
-		memcpy(lock_shared->queue, rows.data, rows.len);
-		lock_shared->queue_len = locks.published_any ? rows.len : 0;
-		lock_shared->queue_us = w->now_us;
-		LWLockRelease(lock_shared->lock);
-	}
-	else
-		locks.publish_wanted = true;
-	free(rows.data);
 }
 
 /* ---------- in each turn ---------- */
@@ -949,7 +733,7 @@ lock_own_start(Worker *w)
 				continue;
 			buf = raft_buf_new(NULL, 0);
 			if (buf == NULL)
-				out_of_memory();
+				lock_out_of_memory();
 			p = pending_add(w, -1, token, buf);
 			p->lock_op = LK_OP_GRANT;
 			p->withdrawn = true;
@@ -993,7 +777,7 @@ lock_own_end(Worker *w)
 		pg_atomic_write_u32(&lock_shared->holding, holding);
 	renew(w);
 	send_renewals(w);
-	publish(w);
+	lock_queue_publish(w);
 }
 
 int64

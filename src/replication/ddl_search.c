@@ -137,43 +137,6 @@ look_at_schema(DdlSearch *search, const char *name)
 	return tables != NIL || schema_is_replicated(schema);
 }
 
-static void
-search_drop(DdlSearch *search, const DropStmt *stmt)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->objects)
-	{
-		Node	   *object = lfirst(lc);
-
-		switch (stmt->removeType)
-		{
-			case OBJECT_TABLE:
-			case OBJECT_INDEX:
-			case OBJECT_SEQUENCE:
-			case OBJECT_VIEW:
-			case OBJECT_MATVIEW:
-			case OBJECT_FOREIGN_TABLE:
-				look_at_list(search, object, 0);
-				break;
-			case OBJECT_TRIGGER:
-			case OBJECT_RULE:
-			case OBJECT_POLICY:
-				look_at_list(search, object, 1);
-				break;
-			case OBJECT_STATISTIC_EXT:
-				look_at_statistics(search, castNode(List, object));
-				break;
-			case OBJECT_SCHEMA:
-				if (look_at_schema(search, strVal(object)))
-					search->plan->replicated = true;
-				break;
-			default:
-				break;
-		}
-	}
-}
-
 /* The tables that foreign keys of this statement will refer to. */
 static void
 look_at_foreign_keys(DdlSearch *search, List *constraints)
@@ -298,15 +261,18 @@ search_grant(DdlSearch *search, const GrantStmt *stmt)
 			search->plan->replicated = true;
 }
 
-/* COMMENT and SECURITY LABEL. */
+/* What DROP, COMMENT and SECURITY LABEL name. */
 static void
-search_remark(DdlSearch *search, ObjectType type, Node *object)
+look_at_object(DdlSearch *search, ObjectType type, Node *object)
 {
 	switch (type)
 	{
 		case OBJECT_TABLE:
 		case OBJECT_INDEX:
 		case OBJECT_SEQUENCE:
+		case OBJECT_VIEW:
+		case OBJECT_MATVIEW:
+		case OBJECT_FOREIGN_TABLE:
 			look_at_list(search, object, 0);
 			break;
 		case OBJECT_COLUMN:
@@ -326,6 +292,15 @@ search_remark(DdlSearch *search, ObjectType type, Node *object)
 		default:
 			break;
 	}
+}
+
+static void
+search_drop(DdlSearch *search, const DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+		look_at_object(search, stmt->removeType, lfirst(lc));
 }
 
 static void
@@ -399,10 +374,10 @@ ddl_search(DdlSearch *search, Node *stmt)
 			search_drop(search, (DropStmt *) stmt);
 			break;
 		case T_CommentStmt:
-			search_remark(search, ((CommentStmt *) stmt)->objtype, ((CommentStmt *) stmt)->object);
+			look_at_object(search, ((CommentStmt *) stmt)->objtype, ((CommentStmt *) stmt)->object);
 			break;
 		case T_SecLabelStmt:
-			search_remark(search, ((SecLabelStmt *) stmt)->objtype, ((SecLabelStmt *) stmt)->object);
+			look_at_object(search, ((SecLabelStmt *) stmt)->objtype, ((SecLabelStmt *) stmt)->object);
 			break;
 		case T_GrantStmt:
 			search_grant(search, (GrantStmt *) stmt);

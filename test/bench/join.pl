@@ -137,7 +137,7 @@ print $script "INSERT INTO written (a, b) VALUES (1, 'x');\n\\set id random(1, $
 close $script;
 
 my @load = start_load(@members);
-sleep 2;
+usleep(20_000) until sql($members[0], 'SELECT count(*) > 50 FROM written') eq 't';
 my ($alone) = throughput(sub { sleep $seconds }, @members);
 printf "%-10s %10s %12s %10s %14s %12s %10s\n", 'workers', 'GB copied', 'join, s', 's per GB', 'writes/s', 'of before', 'peak, MB';
 printf "%-10s %10s %12s %10s %14.0f %11.0f%% %10s\n", 'before', '', '', '', $alone, 100, '';

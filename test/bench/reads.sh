@@ -11,31 +11,9 @@
 #	LEVELS		which of "eventual strong lease causal bounded_staleness" (all)
 #	WRITERS		pgbench clients that write on the leader meanwhile (0)
 set -euo pipefail
-. "$(dirname "$0")/../tools/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
-ensure_packages
-work=$(new_work_dir reads)
-# only what runs in our directory, by pid
-clean_up()
-{
-	local pid
-
-	cd /
-	for pid in $(cd /proc && echo [0-9]*); do
-		case $(readlink "/proc/$pid/cwd" 2>/dev/null)/ in
-			"$work"/*) kill -9 "$pid" 2>/dev/null || true ;;
-		esac
-	done
-	rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-mkdir "$work/stage"
-bin=$("$repo/test/tools/stage.sh" "$work/stage")
-cp "$repo/test/bench/reads.pl" "$work/"
-chmod a+r "$work/reads.pl"
-cd "$work"
+bench_begin reads reads.pl
 as_server env PATH="$bin:$PATH" SECONDS_EACH="${SECONDS_EACH:-2}" ROUNDS="${ROUNDS:-5}" \
 	CLIENTS="${CLIENTS:-1 4 16}" WRITERS="${WRITERS:-0}" \
 	LEVELS="${LEVELS:-eventual strong lease causal bounded_staleness}" perl "$work/reads.pl" "$work"

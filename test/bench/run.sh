@@ -10,31 +10,9 @@
 #	CLIENTS		client counts ("1 4 16")
 #	PARTS		which of "leader spread idle" (all)
 set -euo pipefail
-. "$(dirname "$0")/../tools/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
-ensure_packages
-work=$(new_work_dir bench)
-# only what runs in our directory, by pid
-clean_up()
-{
-	local pid
-
-	cd /
-	for pid in $(cd /proc && echo [0-9]*); do
-		case $(readlink "/proc/$pid/cwd" 2>/dev/null)/ in
-			"$work"/*) kill -9 "$pid" 2>/dev/null || true ;;
-		esac
-	done
-	rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-mkdir "$work/stage"
-bin=$("$repo/test/tools/stage.sh" "$work/stage")
-cp "$repo/test/bench/bench.pl" "$work/"
-chmod a+r "$work/bench.pl"
-cd "$work"
+bench_begin bench bench.pl
 as_server env PATH="$bin:$PATH" SECONDS_EACH="${SECONDS_EACH:-4}" ROUNDS="${ROUNDS:-5}" \
 	CLIENTS="${CLIENTS:-1 4 16}" PARTS="${PARTS:-leader spread idle}" \
 	perl "$work/bench.pl" "$work"
