@@ -107,6 +107,12 @@ SELECT quorum.advisory_unlock_shared('a');
 \set VERBOSITY terse
 SELECT count(*) FROM quorum.locks WHERE granted;
 
+-- what is left of one is known from its first moment on
+CREATE TEMP TABLE fresh AS SELECT quorum.lease_open('1 h') AS lease FROM generate_series(1, 20);
+SELECT count(*), count(expires_in) AS known FROM quorum.leases;
+SELECT count(*) FROM fresh WHERE quorum.lease_close(lease);
+DROP TABLE fresh;
+
 -- leases
 SELECT quorum.lease_open('1 h', 'pooler') AS lease \gset
 SELECT lease = :'lease' AS lease, name, ttl, expires_in > '59 min' AS fresh, node_name FROM quorum.leases;

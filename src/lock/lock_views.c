@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
@@ -61,6 +62,44 @@ enum
 	LOCKS_COLUMNS
 };
 
+/*
+ * What is left of a lease: the leader's word, and where that has not come yet
+ * (right after the lease was opened, or after an election) what is left of its
+ * first time to live, before which nobody can end it. -1: neither is known.
+ */
+static int64
+lease_left_us(HeapTuple lease, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		id = heap_getattr(lease, Anum_lease_id, desc, &isnull);
+	int64		told_us = lock_lease_left_us(DatumGetUUIDP(id)->data);
+	int64		first_us;
+
+	if (told_us >= 0)
+		return told_us;
+	first_us = lock_row_int(lease, Anum_lease_opened, desc) +
+		lock_row_int(lease, Anum_lease_ttl, desc) * 1000 - GetCurrentTimestamp();
+	return first_us > 0 ? first_us : -1;
+}
+
+static int64
+left_of_lease_us(Datum id)
+{
+	Relation	rel = lock_table_open(LOCK_LEASE, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int64		left_us;
+
+	ScanKeyInit(&key, Anum_lease_id, BTEqualStrategyNumber, F_UUID_EQ, id);
+	scan = systable_beginscan(rel, lock_table_index(LOCK_LEASE), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	left_us = HeapTupleIsValid(tuple) ? lease_left_us(tuple, RelationGetDescr(rel)) : -1;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return left_us;
+}
+
 /* The least of what is known of its end; false: nothing is. */
 static bool
 expires_in(HeapTuple tuple, TupleDesc desc, bool of_lease, Datum lease, bool here, int64 *left_us)
@@ -70,7 +109,7 @@ expires_in(HeapTuple tuple, TupleDesc desc, bool of_lease, Datum lease, bool her
 
 	if (of_lease)
 	{
-		int64		known = lock_lease_left_us(DatumGetUUIDP(lease)->data);
+		int64		known = left_of_lease_us(lease);
 
 		if (known >= 0)
 			left = known;
@@ -213,7 +252,7 @@ quorum_leases(PG_FUNCTION_ARGS)
 		values[0] = heap_getattr(tuple, Anum_lease_id, desc, &nulls[0]);
 		values[1] = heap_getattr(tuple, Anum_lease_name, desc, &nulls[1]);
 		values[2] = interval_datum(lock_row_int(tuple, Anum_lease_ttl, desc) * 1000);
-		left_us = lock_lease_left_us(DatumGetUUIDP(values[0])->data);
+		left_us = lease_left_us(tuple, desc);
 		nulls[3] = left_us < 0;
 		values[3] = nulls[3] ? (Datum) 0 : interval_datum(left_us);
 		values[4] = Int64GetDatum(lock_row_int(tuple, Anum_lease_node, desc));
