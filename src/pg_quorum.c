@@ -88,6 +88,10 @@ _PG_init(void)
 	replication_install_hooks();
 	replication_install_ops();
 	write_install();
+	idempotency_install();
+	outcome_install();
+	lock_apply_install();
+	lock_fence_install();
 	node_register_workers();
 	clock_register_worker();
 	outcome_register_keeper();

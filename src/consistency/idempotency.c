@@ -58,6 +58,7 @@
 #include "consistency/write.h"
 #include "node/node.h"
 #include "replication/capture.h"
+#include "replication/guests.h"
 #include "replication/keys.h"
 #include "replication/session.h"
 #include "replication/writeset_build.h"
@@ -107,8 +108,8 @@ idempotency_define_settings(void)
 							   PGC_USERSET, 0, check_key, NULL, NULL);
 }
 
-bool
-idempotency_is_asked(void)
+static bool
+is_asked(void)
 {
 	return !claiming &&
 		(claim != CLAIM_NONE || (quorum_idempotency_key != NULL && quorum_idempotency_key[0] != '\0'));
@@ -242,8 +243,8 @@ skips(RelKind kind)
 
 /* ---------- statements ---------- */
 
-bool
-idempotency_skips_query(QueryDesc *query, int eflags)
+static bool
+skips_query(QueryDesc *query, int eflags)
 {
 	const PlannedStmt *stmt = query->plannedstmt;
 	bool		skip = false;
@@ -278,8 +279,8 @@ skip_node(PlanState *state)
  * The main statement's node is the top of the plan; those of writable WITH
  * clauses are run to their end by ExecutorFinish, from a list.
  */
-void
-idempotency_skip_changes(QueryDesc *query)
+static void
+skip_changes(QueryDesc *query)
 {
 	ListCell   *lc;
 
@@ -289,37 +290,37 @@ idempotency_skip_changes(QueryDesc *query)
 		skip_node(lfirst(lc));
 }
 
-bool
-idempotency_skips_target(const RangeVar *target)
+static bool
+skips_target(const RangeVar *target)
 {
 	Oid			relid;
 
-	if (!idempotency_is_asked())
+	if (!is_asked())
 		return false;
 	relid = RangeVarGetRelid(target, NoLock, true);
 	return OidIsValid(relid) && skips(keys_rel_kind_locking(relid));
 }
 
-bool
-idempotency_skips_truncate(const TruncateStmt *stmt)
+static bool
+skips_truncate(const TruncateStmt *stmt)
 {
 	bool		skip = false;
 	ListCell   *lc;
 
 	foreach(lc, stmt->relations)
-		if (idempotency_skips_target(lfirst_node(RangeVar, lc)))
+		if (skips_target(lfirst_node(RangeVar, lc)))
 			skip = true;
 	return skip;
 }
 
-bool
-idempotency_skips_schema(bool replicated)
+static bool
+skips_schema(bool replicated)
 {
-	return idempotency_is_asked() && skips(replicated ? REL_REPLICATED : REL_ORDINARY);
+	return is_asked() && skips(replicated ? REL_REPLICATED : REL_ORDINARY);
 }
 
-PlannedStmt *
-idempotency_copy_nothing(PlannedStmt *pstmt)
+static PlannedStmt *
+copy_nothing(PlannedStmt *pstmt)
 {
 	PlannedStmt *copy = copyObject(pstmt);
 	CopyStmt   *stmt = castNode(CopyStmt, copy->utilityStmt);
@@ -334,8 +335,8 @@ idempotency_copy_nothing(PlannedStmt *pstmt)
 
 /* ---------- ends ---------- */
 
-void
-idempotency_committed(bool with_entry)
+static void
+committed(bool with_entry)
 {
 	if (claim == CLAIM_REPEATED)
 	{
@@ -348,25 +349,25 @@ idempotency_committed(bool with_entry)
 		last_was_duplicate = false;
 }
 
-void
-idempotency_forget(void)
+static void
+forget(void)
 {
 	claim = CLAIM_NONE;
 	claim_level = 0;
 }
 
-void
-idempotency_subcommit(int nest_level)
+static void
+subcommit(int nest_level)
 {
 	if (claim_level == nest_level)
 		claim_level = nest_level - 1;
 }
 
-void
-idempotency_subabort(int nest_level)
+static void
+subabort(int nest_level)
 {
 	if (claim_level >= nest_level)
-		idempotency_forget();
+		forget();
 }
 
 /*
@@ -379,4 +380,22 @@ quorum_transaction_was_duplicate(PG_FUNCTION_ARGS)
 	if (claim != CLAIM_NONE)
 		PG_RETURN_BOOL(claim == CLAIM_REPEATED);
 	PG_RETURN_BOOL(last_was_duplicate);
+}
+
+void
+idempotency_install(void)
+{
+	repetition_guest = (RepetitionGuest) {
+		.is_asked = is_asked,
+		.skips_query = skips_query,
+		.skips_target = skips_target,
+		.skips_truncate = skips_truncate,
+		.skips_schema = skips_schema,
+		.skip_changes = skip_changes,
+		.copy_nothing = copy_nothing,
+		.committed = committed,
+		.forget = forget,
+		.subcommit = subcommit,
+		.subabort = subabort,
+	};
 }

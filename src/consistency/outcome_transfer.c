@@ -36,6 +36,7 @@
 
 #include "consistency/outcome.h"
 #include "node/node.h"
+#include "replication/guests.h"
 #include "replication/image_internal.h"
 
 PG_FUNCTION_INFO_V1(quorum_outcome_files);
@@ -200,8 +201,8 @@ fetch_segments(PGconn *conn, const char *dir)
 	return all;
 }
 
-void
-outcome_fetch_archive(void *conn)
+static void
+fetch_archive(void *conn)
 {
 	char	   *dir = node_outcome_fetched_dir();
 
@@ -216,4 +217,10 @@ outcome_fetch_archive(void *conn)
 	(void) fetch_file(conn, dir, HORIZON);
 	fsync_fname(dir, true);
 	pfree(dir);
+}
+
+void
+outcome_install(void)
+{
+	image_guest.fetch = fetch_archive;
 }

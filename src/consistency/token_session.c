@@ -35,6 +35,7 @@
 #include "consistency/read.h"
 #include "consistency/token.h"
 #include "node/node.h"
+#include "replication/guests.h"
 #include "replication/replication.h"
 #include "replication/session.h"
 
@@ -354,8 +355,8 @@ token_define_settings(void)
 void
 token_install(void)
 {
-	replication_before_propose = before_propose;
-	replication_decided = entry_decided;
+	token_guest.before_propose = before_propose;
+	token_guest.decided = entry_decided;
 	RegisterXactCallback(xact_callback, NULL);
 }
 

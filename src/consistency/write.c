@@ -31,6 +31,7 @@
 
 #include "consistency/write.h"
 #include "node/node.h"
+#include "replication/guests.h"
 
 typedef enum WriteLevel
 {
@@ -144,5 +145,6 @@ resources_released(ResourceReleasePhase phase, bool is_commit, bool is_top_level
 void
 write_install(void)
 {
+	write_guest.committed = write_level_committed;
 	RegisterResourceReleaseCallback(resources_released, NULL);
 }

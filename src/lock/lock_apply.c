@@ -41,10 +41,11 @@
 #include "utils/uuid.h"
 
 #include "lock/lock.h"
-#include "lock/lock_apply.h"
 #include "lock/lock_election.h"
+#include "lock/lock_sql.h"
 #include "lock/lock_tables.h"
 #include "node/node.h"
+#include "replication/guests.h"
 
 #define MEMORY_ROWS		16384
 #define MEMORY_AGE_US	(USECS_PER_DAY)
@@ -560,8 +561,8 @@ perform(const Changes *changes, const LkRecord *rec, uint64 index, RaftStamp sta
 		prune_losses(lost + PRUNE_MORE);
 }
 
-void
-lock_apply_entry(uint64 index, RaftToken token, RaftStamp stamp, const void *data, Size len)
+static void
+apply_entry(uint64 index, RaftToken token, RaftStamp stamp, const void *data, Size len)
 {
 	Changes		changes = {0};
 	LkReader	rd;
@@ -589,8 +590,8 @@ lock_apply_entry(uint64 index, RaftToken token, RaftStamp stamp, const void *dat
 	perform(&changes, &rd.rec, index, stamp);
 }
 
-void
-lock_apply_hand_over(uint64 applied_index)
+static void
+hand_over(uint64 applied_index)
 {
 	if (state == NULL)
 	{
@@ -602,8 +603,8 @@ lock_apply_hand_over(uint64 applied_index)
 	lock_hand_over(state, applied_index);
 }
 
-void
-lock_apply_forget(void)
+static void
+forget(void)
 {
 	/* half way through an entry it cannot even be freed safely */
 	if (state != NULL && !in_machine)
@@ -612,4 +613,16 @@ lock_apply_forget(void)
 	in_machine = false;
 	memory_rows = -1;
 	loss_rows = -1;
+}
+
+void
+lock_apply_install(void)
+{
+	entry_guest = (EntryGuest) {
+		.is_theirs = lk_is_lock,
+		.apply = apply_entry,
+		.forget = forget,
+		.hand_over = hand_over,
+		.hand_over_wanted = lock_hand_over_wanted,
+	};
 }

@@ -28,10 +28,10 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "lock/lock_fence.h"
 #include "lock/lock_sql.h"
 #include "lock/lock_tables.h"
 #include "node/node.h"
+#include "replication/guests.h"
 #include "replication/writeset_build.h"
 
 PG_FUNCTION_INFO_V1(quorum_check_fence_text);
@@ -108,8 +108,8 @@ report_unknown(const char *key, uint64 token)
 
 /* ---------- the write set ---------- */
 
-bool
-lock_fence_used(void)
+static bool
+used(void)
 {
 	return nfences > 0 && writeset_has_keys() && serial == writeset_serial();
 }
@@ -139,8 +139,8 @@ remember(const char *key, uint64 token)
 	return nfences;
 }
 
-void
-lock_fence_report_refused(uint32 number, uint64 winner)
+static void
+report_refused(uint32 number, uint64 winner)
 {
 	if (number == 0 || number > nfences)
 		elog(ERROR, "fence %u of the transaction is not known", number);
@@ -212,4 +212,11 @@ Datum
 quorum_check_fence_election(PG_FUNCTION_ARGS)
 {
 	return check_fence(fcinfo, LK_KEY_ELECTION);
+}
+
+void
+lock_fence_install(void)
+{
+	fence_guest.used = used;
+	fence_guest.report_refused = report_refused;
 }

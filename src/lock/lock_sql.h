@@ -33,6 +33,11 @@
 
 #define ERRCODE_QUORUM_STALE_TOKEN MAKE_SQLSTATE('Q','0','0','0','1')
 
+/* ---------- what replication does for locks (replication/guests.h) ---------- */
+
+extern void lock_apply_install(void);
+extern void lock_fence_install(void);
+
 /* ---------- lock_args.c ---------- */
 
 /* A key that was given: the bytes are the caller's for the call. */

@@ -46,12 +46,11 @@
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
-#include "lock/lock.h"
-#include "lock/lock_apply.h"
 #include "node/node.h"
 #include "replication/apply_internal.h"
 #include "replication/ddl.h"
 #include "replication/gate.h"
+#include "replication/guests.h"
 #include "replication/resync.h"
 #include "replication/image_internal.h"
 #include "replication/indexjob.h"
@@ -71,6 +70,7 @@
 #define REPEAT_LOG_US		INT64CONST(60000000)
 
 ApplyShared *apply_shared = NULL;
+EntryGuest	entry_guest;
 
 static bool applying = false;	/* this process is the apply worker */
 static RepOriginId origin = InvalidRepOriginId;
@@ -238,9 +238,9 @@ apply_data(const RlogRecord *entry, Batch *batch)
 	memcpy(&token, entry->token, sizeof(token));
 	memcpy(&batch->stamp, entry->stamp, sizeof(batch->stamp));
 	entry_node = token.node;
-	if (lk_is_lock(entry->data, entry->len))
+	if (entry_guest.is_theirs(entry->data, entry->len))
 	{
-		lock_apply_entry(entry->index, token, batch->stamp, entry->data, entry->len);
+		entry_guest.apply(entry->index, token, batch->stamp, entry->data, entry->len);
 		batch->has_effect = true;
 		return;
 	}
@@ -443,7 +443,7 @@ apply_clean_up_after_error(void)
 	AbortCurrentTransaction();
 	gate_aborted();
 	apply_rows_forget();
-	lock_apply_forget();
+	entry_guest.forget();
 	ddl_depth = 0;
 	QueryCancelPending = false;
 	RESUME_INTERRUPTS();
@@ -573,12 +573,12 @@ main_loop(void)
 		if (image_turn())
 		{
 			close_reader();		/* the log may be another one */
-			lock_apply_forget();	/* an image brings tables of its own */
+			entry_guest.forget();	/* an image brings tables of its own */
 			indexjob_look_again();
 			continue;
 		}
-		if (lock_hand_over_wanted())
-			lock_apply_hand_over(node_applied_index());
+		if (entry_guest.hand_over_wanted())
+			entry_guest.hand_over(node_applied_index());
 		indexjob_work();
 		if (!quorum_debug_apply_hold && node_apply_next(&first))
 			apply_from(first);
@@ -754,7 +754,7 @@ replication_apply_main(Datum arg)
 	/* a second start in one life of the server: memory knows better */
 	if (pg_atomic_exchange_u32(&apply_shared->announced, 1) != 0)
 		progress = node_applied_index();
-	lock_apply_hand_over(progress);
+	entry_guest.hand_over(progress);
 	node_apply_ready(progress);
 	publish_flushed();
 	resync_load();

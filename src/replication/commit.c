@@ -35,13 +35,11 @@
 #include "utils/timestamp.h"
 
 #include "clock/clock_shmem.h"
-#include "consistency/idempotency.h"
-#include "consistency/write.h"
-#include "lock/lock_fence.h"
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
 #include "replication/gate.h"
+#include "replication/guests.h"
 #include "replication/replication.h"
 #include "replication/session.h"
 #include "replication/stats.h"
@@ -49,8 +47,10 @@
 
 PG_FUNCTION_INFO_V1(quorum_transaction_token);
 
-void		(*replication_before_propose) (void) = NULL;
-void		(*replication_decided) (uint64 index, RaftStamp stamp) = NULL;
+TokenGuest	token_guest;
+WriteGuest	write_guest;
+FenceGuest	fence_guest;
+RepetitionGuest repetition_guest;
 
 static RaftToken current_token;
 static bool has_token = false;
@@ -146,7 +146,7 @@ check_fence_refused(const NodeAnswer *answer)
 
 	if (answer->conflict_key != 0 &&
 		writeset_find_key(answer->conflict_key, &number, &none, &kind) && kind == KEY_FENCE)
-		lock_fence_report_refused((uint32) number, answer->conflict_index);
+		fence_guest.report_refused((uint32) number, answer->conflict_index);
 }
 
 static void
@@ -328,8 +328,7 @@ commit_decided(const NodeAnswer *answer)
 	in_doubt.previous = error_context_stack;
 	error_context_stack = &in_doubt;
 
-	if (replication_decided)
-		replication_decided(answer->index, answer->stamp);
+	token_guest.decided(answer->index, answer->stamp);
 	wait_for_turn(answer->index);
 	decided = true;
 	decided_index = answer->index;
@@ -348,7 +347,7 @@ pre_commit(void)
 {
 	NodeAnswer	answer;
 
-	if (!writeset_has_records() && !lock_fence_used())
+	if (!writeset_has_records() && !fence_guest.used())
 	{
 		writeset_close_file();
 		return;
@@ -360,8 +359,7 @@ pre_commit(void)
 		conflict_report_doomed();
 	}
 
-	if (replication_before_propose)
-		replication_before_propose();
+	token_guest.before_propose();
 
 	/*
 	 * From the proposal on a cancel is dealt with by node_propose() alone: it
@@ -392,7 +390,7 @@ forget(void)
 	mixed_reset();
 	truncate_forget();
 	ddlguard_forget();
-	idempotency_forget();
+	repetition_guest.forget();
 	has_token = false;
 	decided = false;
 }
@@ -415,11 +413,11 @@ xact_callback(XactEvent event, void *arg)
 				if (error_context_stack == &in_doubt)
 					error_context_stack = in_doubt.previous;
 				clock_set_transaction_stamp(decided_stamp);
-				write_level_committed(decided_index);
+				write_guest.committed(decided_index);
 				stats_add(STAT_COMMITS, 1);
 			}
 			gate_transaction_end(decided);
-			idempotency_committed(decided);
+			repetition_guest.committed(decided);
 			forget();
 			break;
 		case XACT_EVENT_ABORT:
@@ -442,12 +440,12 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 		case SUBXACT_EVENT_COMMIT_SUB:
 			writeset_subcommit(level);
 			mixed_subcommit(level);
-			idempotency_subcommit(level);
+			repetition_guest.subcommit(level);
 			break;
 		case SUBXACT_EVENT_ABORT_SUB:
 			writeset_subabort(level);
 			mixed_subabort(level);
-			idempotency_subabort(level);
+			repetition_guest.subabort(level);
 			truncate_forget();
 			ddlguard_forget();
 			break;

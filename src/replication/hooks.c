@@ -19,10 +19,10 @@
 #include "nodes/plannodes.h"
 #include "tcop/utility.h"
 
-#include "consistency/idempotency.h"
 #include "node/node.h"
 #include "replication/capture.h"
 #include "replication/ddl.h"
+#include "replication/guests.h"
 #include "replication/image_stale.h"
 #include "replication/keys.h"
 #include "replication/replication.h"
@@ -53,7 +53,7 @@ static void
 executor_start(QueryDesc *query, int eflags)
 {
 	bool		no_effect = query->plannedstmt->resultRelations != NIL &&
-		idempotency_is_asked() && is_our_session() && idempotency_skips_query(query, eflags);
+		repetition_guest.is_asked() && is_our_session() && repetition_guest.skips_query(query, eflags);
 
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
@@ -67,7 +67,7 @@ executor_start(QueryDesc *query, int eflags)
 	if (!is_our_session())
 		return;
 	if (no_effect)
-		idempotency_skip_changes(query);
+		repetition_guest.skip_changes(query);
 	else if (query->plannedstmt->resultRelations != NIL)
 		mixed_check_query(query, eflags);
 	if (query->plannedstmt->rowMarks != NIL)
@@ -144,7 +144,7 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		return;
 	}
 	if (plan.kind != DDL_MAINTENANCE && plan.kind != DDL_CONCURRENTLY &&
-		idempotency_skips_schema(plan.kind == DDL_TRAVELS))
+		repetition_guest.skips_schema(plan.kind == DDL_TRAVELS))
 		return;
 	known = plan.kind != DDL_LOCAL;
 	if (known)
@@ -223,9 +223,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			if (copy_changes((CopyStmt *) stmt))
 			{
 				check_target(((CopyStmt *) stmt)->relation);
-				if (idempotency_skips_target(((CopyStmt *) stmt)->relation))
+				if (repetition_guest.skips_target(((CopyStmt *) stmt)->relation))
 				{
-					call_next(idempotency_copy_nothing(pstmt), query, read_only_tree, context,
+					call_next(repetition_guest.copy_nothing(pstmt), query, read_only_tree, context,
 							  params, env, dest, qc);
 					break;
 				}
@@ -245,7 +245,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				TruncateScope *scope;
 
 				check_truncate((TruncateStmt *) stmt);
-				if (idempotency_skips_truncate((TruncateStmt *) stmt))
+				if (repetition_guest.skips_truncate((TruncateStmt *) stmt))
 					break;
 				scope = truncate_begin((TruncateStmt *) stmt);
 				call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);

@@ -44,10 +44,12 @@
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
-#include "consistency/outcome.h"
 #include "replication/apply_internal.h"
+#include "replication/guests.h"
 #include "replication/image_internal.h"
 #include "replication/tables.h"
+
+ImageGuest	image_guest;
 
 #define SOURCE_WAIT_MS		100
 #define RETRY_FIRST_MS		200
@@ -342,7 +344,7 @@ load_fresh(ImageSource *source)
 	image_end();
 
 	image_show_phase(IMAGE_DATA);
-	outcome_fetch_archive(source->conn);
+	image_guest.fetch(source->conn);
 	image_copy_all(source->conn, source->conninfo, source->snapshot);
 	image_begin();
 	image_load_state(source->conn);

@@ -39,9 +39,9 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
-#include "consistency/outcome.h"
 #include "replication/conflict.h"
 #include "replication/designate.h"
+#include "replication/guests.h"
 #include "replication/image_internal.h"
 #include "replication/image_stale.h"
 #include "replication/tables.h"
@@ -367,7 +367,7 @@ image_replace(ImageSource *source)
 	node_apply_busy(0);
 
 	image_show_phase(IMAGE_DATA);
-	outcome_fetch_archive(source->conn);
+	image_guest.fetch(source->conn);
 	load_units(&plan, false);
 
 	/* from here on sessions that hold what is needed have to go (conflict.c) */

@@ -42,14 +42,6 @@ extern void replication_become_applier(void);
  */
 extern bool replication_is_own_entry(void);
 
-/*
- * For the consistency layer. before_propose: in PRE_COMMIT, a transaction with a
- * write set that will be proposed next; may throw. decided: its entry is
- * committed in the log, whatever becomes of the local commit; must not throw.
- */
-extern void (*replication_before_propose) (void);
-extern void (*replication_decided) (uint64 index, RaftStamp stamp);
-
 /* Name of the replication origin that carries the applied index. */
 #define REPLICATION_ORIGIN_NAME "pg_quorum"
 
