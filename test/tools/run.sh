@@ -246,7 +246,7 @@ case $layer in
 		run_tap "$@"
 		;;
 	unit)
-		[ $# -gt 0 ] || set -- $(cd "$repo/test" && ls -d clock fault fuzz lock raft replication scenario storage transport 2>/dev/null)
+		[ $# -gt 0 ] || set -- $(cd "$repo/test" && ls -d clock fault fuzz layers lock raft replication scenario storage transport 2>/dev/null)
 		run_make "$@"
 		;;
 	sim)
