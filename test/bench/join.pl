@@ -11,6 +11,7 @@ my $seconds = $ENV{SECONDS_EACH};
 my $megabytes = $ENV{SIZE_MB};
 my @workers = split ' ', $ENV{WORKERS};
 my $clients = $ENV{CLIENTS};
+my $wide = $ENV{WIDE_MB};
 my $TABLES = 4;
 
 sub now { return clock_gettime(CLOCK_MONOTONIC); }
@@ -46,7 +47,7 @@ sub make_server
 	print $conf "port = $server->{port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '$dir'\n"
 	  . "max_connections = 60\nmax_worker_processes = 16\nshared_buffers = '128MB'\nmax_wal_size = '4GB'\n"
 	  . "shared_preload_libraries = 'pg_quorum'\nquorum.node_name = '$name'\n"
-	  . "quorum.address = '127.0.0.1:$server->{raft}'\n" . ($text // '');
+	  . "quorum.address = '127.0.0.1:$server->{raft}'\nquorum.max_transaction_size = '1GB'\n" . ($text // '');
 	close $conf;
 	run('pg_ctl', '-D', $server->{data}, '-l', "$server->{data}.log", '-w', 'start');
 	sql($server, 'CREATE EXTENSION pg_quorum');
@@ -121,7 +122,8 @@ for my $m (@members)
 	sql($m, "CREATE TABLE rows_${TABLES}_$_ PARTITION OF rows_$TABLES FOR VALUES WITH (MODULUS 4, REMAINDER $_)") for 0 .. 3;
 	sql($m, 'CREATE TABLE written (id bigserial PRIMARY KEY, a int, b text)');
 }
-sql($members[0], "SELECT quorum.add_table('$_')") for 'written', map { "rows_$_" } 1 .. $TABLES;
+sql($_, 'CREATE TABLE wide (id int PRIMARY KEY, body bytea); ALTER TABLE wide ALTER body SET STORAGE EXTERNAL') for $wide ? @members : ();
+sql($members[0], "SELECT quorum.add_table('$_')") for ($wide ? 'wide' : ()), 'written', map { "rows_$_" } 1 .. $TABLES;
 my $per_table = int($megabytes / $TABLES * 1024 * 1024 / 200);
 for my $t (1 .. $TABLES)
 {
@@ -132,6 +134,8 @@ for my $t (1 .. $TABLES)
 			$t, $from, $from + $step - 1 > $per_table ? $per_table : $from + $step - 1);
 	}
 }
+# one value, that does not compress
+sql($members[0], "INSERT INTO wide SELECT 1, decode(string_agg(md5(i::text), ''), 'hex') FROM generate_series(1, $wide * 65536) i") if $wide;
 open my $script, '>', "$dir/write.sql" or die $!;
 print $script "INSERT INTO written (a, b) VALUES (1, 'x');\n\\set id random(1, $per_table)\nUPDATE rows_1 SET a = a + 1 WHERE id = :id;\n";
 close $script;
@@ -139,13 +143,15 @@ close $script;
 my @load = start_load(@members);
 usleep(20_000) until sql($members[0], 'SELECT count(*) > 50 FROM written') eq 't';
 my ($alone) = throughput(sub { sleep $seconds }, @members);
-printf "%-10s %10s %12s %10s %14s %12s %10s\n", 'workers', 'GB copied', 'join, s', 's per GB', 'writes/s', 'of before', 'peak, MB';
-printf "%-10s %10s %12s %10s %14.0f %11.0f%% %10s\n", 'before', '', '', '', $alone, 100, '';
+printf "%-10s %10s %12s %10s %14s %12s %10s %10s\n", 'workers', 'GB copied', 'join, s', 's per GB', 'writes/s', 'of before',
+  'new, MB', 'givers, MB';
+printf "%-10s %10s %12s %10s %14.0f %11.0f%% %10s %10.0f\n", 'before', '', '', '', $alone, 100, '', peak_memory(@members);
 my $at = 3;
 for my $workers (@workers)
 {
 	my $new = make_server('n' . ++$at, "quorum.copy_workers = $workers\n");
 	my $peak = 0;
+	my $givers = 0;
 	my $last = now();
 	my %in;
 	my ($during, $took, $gb) = throughput(sub {
@@ -158,18 +164,20 @@ for my $workers (@workers)
 		until (waitpid($pid, POSIX::WNOHANG()) == $pid)
 		{
 			my $mb = peak_memory($new);
+			my $theirs = peak_memory(@members);
 			my $phase = `psql -X -q -A -t -h $dir -p $new->{port} -d postgres -c 'SELECT phase FROM quorum.join_progress' 2>>$dir/log`;
 			chomp $phase;
 			$in{ $phase || 'connect' } += now() - $last;
 			$last = now();
 			$peak = $mb if $mb > $peak;
+			$givers = $theirs if $theirs > $givers;
 			usleep(50_000);
 		}
 		die "the join failed\n" . `tail -n 5 $dir/log` if $?;
 		return sql($new, 'SELECT bytes FROM quorum.join_progress') / 1024**3;
 	}, @members);
-	printf "%-10s %10.2f %12.1f %10.1f %14.0f %11.0f%% %10.0f\n", $workers, $gb, $took, $took / $gb, $during,
-	  $alone > 0 ? 100 * $during / $alone : 0, $peak;
+	printf "%-10s %10.2f %12.1f %10.1f %14.0f %11.0f%% %10.0f %10.0f\n", $workers, $gb, $took, $took / $gb, $during,
+	  $alone > 0 ? 100 * $during / $alone : 0, $peak, $givers;
 	printf "%-10s %s\n", '', join ', ', map { sprintf '%s %.1f s', $_, $in{$_} } grep { $in{$_} } qw(connect schema data indexes log done);
 	my ($after) = throughput(sub { sleep $seconds }, @members);
 	printf "%-10s %10s %12s %10s %14.0f %11.0f%% %10s\n", 'after', '', '', '', $after, $alone > 0 ? 100 * $after / $alone : 0, '';
