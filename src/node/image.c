@@ -163,6 +163,13 @@ node_image_mark_remove(void)
 	fsync_fname(NODE_DIRECTORY, true);
 }
 
+/* Does this server wait for an image? As the disk says; for who makes shared memory. */
+bool
+node_image_is_marked(void)
+{
+	return access(NODE_IMAGE_FILE, F_OK) == 0;
+}
+
 /* ---------- what is wanted, and who has it ---------- */
 
 bool

@@ -379,6 +379,9 @@ typedef struct NodeImagePoint
 	char	   *conf;			/* raft_conf_encode() */
 } NodeImagePoint;
 
+/* Is there the mark on disk that says so? For who makes shared memory. */
+extern bool node_image_is_marked(void);
+
 /* Must this server's tables be replaced by an image, of which entry at least? */
 extern bool node_image_wanted(uint64 *least);
 

@@ -26,6 +26,7 @@
 #include "utils/syscache.h"
 
 #include "replication/ddl_internal.h"
+#include "replication/image_guard.h"
 #include "replication/schema.h"
 #include "replication/tables.h"
 
@@ -63,6 +64,8 @@ look_at(DdlSearch *search, Oid relid)
 	else
 		search->permanent++;
 	table = table_of(relid);
+	if (OidIsValid(table))
+		image_guard_check_schema(table);
 	table_id = OidIsValid(table) ? tables_id_of_oid(table) : 0;
 	if (table_id == 0)
 	{
@@ -137,7 +140,7 @@ look_at_schema(DdlSearch *search, const char *name)
 	return tables != NIL || schema_is_replicated(schema);
 }
 
-/* The tables that foreign keys of this statement will refer to. */
+/* The tables that foreign keys of this statement will refer to; search NULL: it stays here. */
 static void
 look_at_foreign_keys(DdlSearch *search, List *constraints)
 {
@@ -152,7 +155,9 @@ look_at_foreign_keys(DdlSearch *search, List *constraints)
 			constraint->pktable == NULL)
 			continue;
 		target = RangeVarGetRelid(constraint->pktable, NoLock, true);
-		if (OidIsValid(target) && tables_id_of_oid(target) != 0)
+		if (OidIsValid(target))
+			image_guard_check_schema(target);
+		if (OidIsValid(target) && search && tables_id_of_oid(target) != 0)
 			look_at(search, target);
 	}
 }
@@ -166,7 +171,7 @@ search_alter(DdlSearch *search, const AlterTableStmt *stmt)
 		return;
 	look_at_name(search, stmt->relation);
 	if (search->plan->relids == NIL)
-		return;
+		search = NULL;
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, lc);
@@ -198,7 +203,7 @@ search_create(DdlSearch *search, const CreateStmt *stmt)
 	else if (stmt->relation->relpersistence == RELPERSISTENCE_PERMANENT)
 		search->plan->adds = schema_is_replicated_name(stmt->relation);
 	if (search->plan->relids == NIL && !search->plan->adds)
-		return;
+		search = NULL;
 	look_at_foreign_keys(search, stmt->constraints);
 	foreach(lc, stmt->tableElts)
 	{

@@ -33,6 +33,7 @@
 #include "node/node.h"
 #include "replication/ddl.h"
 #include "replication/designate.h"
+#include "replication/image_guard.h"
 #include "replication/session.h"
 #include "replication/tables.h"
 
@@ -70,6 +71,7 @@ relation_dropped(Oid relid, int column, int flags)
 
 	if (!OidIsValid(table) || (flags & PERFORM_DELETION_INTERNAL))
 		return;
+	image_guard_check_schema(table);
 	table_id = tables_id_of_oid(table);
 	if (table_id == 0)
 		return;
@@ -159,6 +161,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 	{
 		Oid			table = table_of(object_id);
 
+		if (OidIsValid(table))
+			image_guard_check_schema(table);
 		if (OidIsValid(table) && tables_id_of_oid(table) != 0)
 			refuse(table);
 	}

@@ -23,6 +23,7 @@
 #include "replication/capture.h"
 #include "replication/ddl.h"
 #include "replication/guests.h"
+#include "replication/image_guard.h"
 #include "replication/image_stale.h"
 #include "replication/keys.h"
 #include "replication/replication.h"
@@ -55,13 +56,19 @@ executor_start(QueryDesc *query, int eflags)
 	bool		no_effect = query->plannedstmt->resultRelations != NIL &&
 		repetition_guest.is_asked() && is_our_session() && repetition_guest.skips_query(query, eflags);
 
+	if (!replication_is_applying())
+		image_guard_check_query(query->plannedstmt, eflags);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
 
+	/* the snapshot may be another one now (consistency/read_hooks.c) */
 	if (!replication_is_applying())
+	{
+		image_guard_check_query(query->plannedstmt, eflags);
 		image_check_query(query->plannedstmt, query->snapshot);
+	}
 	if (query->plannedstmt->resultRelations == NIL && query->plannedstmt->rowMarks == NIL)
 		return;
 	if (!is_our_session())
@@ -220,6 +227,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	switch (nodeTag(stmt))
 	{
 		case T_CopyStmt:
+			if (((CopyStmt *) stmt)->relation != NULL)
+				image_guard_check_copy(((CopyStmt *) stmt)->relation);
 			if (copy_changes((CopyStmt *) stmt))
 			{
 				check_target(((CopyStmt *) stmt)->relation);

@@ -28,7 +28,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -47,6 +46,7 @@
 #include "replication/apply_internal.h"
 #include "replication/guests.h"
 #include "replication/image_internal.h"
+#include "replication/image_stale.h"
 #include "replication/tables.h"
 
 ImageGuest	image_guest;
@@ -55,9 +55,6 @@ ImageGuest	image_guest;
 #define RETRY_FIRST_MS		200
 #define RETRY_LAST_MS		10000
 #define DONE_RETRY_MS		100
-#define GUARD_TRIGGER		"!pg_quorum_loading"
-
-PG_FUNCTION_INFO_V1(quorum_loading);
 
 static MemoryContext image_context = NULL;
 static int	failures = 0;		/* in a row */
@@ -145,26 +142,10 @@ image_resume(void)
 			apply_pause_ms(DONE_RETRY_MS);
 	}
 	free(point.conf);
+	image_guard_over();
 }
 
 /* ---------- a server that has nothing yet ---------- */
-
-/* The trigger of tables that are being loaded. */
-Datum
-quorum_loading(PG_FUNCTION_ARGS)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("quorum._loading() is the trigger of tables that are being loaded")));
-	if (!replication_is_applying())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is being loaded with the cluster's rows",
-						RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
-				 errhint("It can be written once this server has joined; see quorum.join_progress.")));
-	return PointerGetDatum(NULL);
-}
 
 static ImageUse
 use_fresh(const char *schema, const char *name, void *arg)
@@ -198,11 +179,17 @@ forget_former_attempt(void)
 	filled = image_execute("SELECT string_agg(c.oid::regclass::text, ', ') "
 						   "FROM quorum._image_table t JOIN pg_class c ON c.oid = t.relid WHERE NOT t.created");
 	if (filled)
-		(void) image_execute(psprintf("TRUNCATE %s", filled));
-	(void) image_execute("DO $$ DECLARE t regclass; BEGIN "
-						 "FOR t IN SELECT tgrelid FROM pg_trigger WHERE tgname = '" GUARD_TRIGGER "' "
-						 "AND tgfoid = 'quorum._loading()'::regprocedure LOOP "
-						 "EXECUTE format('DROP TRIGGER \"" GUARD_TRIGGER "\" ON %s', t); END LOOP; END $$");
+	{
+		ErrorData  *edata = image_run_statement(psprintf("TRUNCATE %s", filled), false);
+
+		if (edata && edata->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED)
+			ReThrowError(edata);
+		if (edata)				/* a table of this server's own refers to one of them */
+			(void) image_execute("DO $$ DECLARE t regclass; BEGIN "
+								 "FOR t IN SELECT relid FROM quorum._image_table WHERE NOT created LOOP "
+								 "EXECUTE format('DELETE FROM %s', t); END LOOP; END $$");
+	}
+	image_guard_drop_all();
 	(void) image_execute("DELETE FROM quorum._image_table");
 	image_end();
 }
@@ -253,31 +240,6 @@ note_units(ImageSource *source)
 									  quote_literal_cstr(unit->schema), quote_literal_cstr(unit->name),
 									  array_literal(unit->columns), unit->binary ? "true" : "false",
 									  unit->bytes, was_here(source, unit) ? "false" : "true"));
-	}
-}
-
-/*
- * Until the last transaction nobody else writes these tables: they do not carry
- * their own triggers yet. A statement trigger costs the copying nothing.
- */
-static void
-guard_tables(const ImageSource *source, bool on)
-{
-	ListCell   *lc;
-
-	foreach(lc, source->relations)
-	{
-		const ImageRelation *r = lfirst(lc);
-		char	   *name = quote_qualified_identifier(r->schema, r->name);
-
-		if (r->relkind != RELKIND_RELATION && r->relkind != RELKIND_PARTITIONED_TABLE)
-			continue;
-		if (on)
-			(void) image_execute(psprintf("CREATE TRIGGER \"" GUARD_TRIGGER "\" BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s "
-										  "EXECUTE FUNCTION quorum._loading(); "
-										  "ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" GUARD_TRIGGER "\"", name, name));
-		else
-			(void) image_execute(psprintf("DROP TRIGGER \"" GUARD_TRIGGER "\" ON %s", name));
 	}
 }
 
@@ -340,7 +302,7 @@ load_fresh(ImageSource *source)
 	image_check(source, list_concat_copy(before, after));
 	image_run_statements(before, use_fresh, source);
 	note_units(source);
-	guard_tables(source, true);
+	image_guard_tables(source, true);
 	image_end();
 
 	image_show_phase(IMAGE_DATA);
@@ -357,7 +319,8 @@ load_fresh(ImageSource *source)
 	node_apply_busy(source->point.index);
 	image_run_statements(after, use_fresh, source);
 	CommandCounterIncrement();
-	guard_tables(source, false);
+	image_note_replacing();		/* of older snapshots some see half of it */
+	image_guard_tables(source, false);
 	image_set_sequences(source);
 	image_check_all_there(source);
 	(void) image_execute("DELETE FROM quorum._image_table");
@@ -402,6 +365,7 @@ load(const NodeSqlAddress *sql, uint64 least)
 	if (image_adopt(&source))
 	{
 		image_disconnect(source.conn);
+		image_guard_over();
 		image_show_phase(IMAGE_LOG);
 		return;
 	}
@@ -423,6 +387,7 @@ load(const NodeSqlAddress *sql, uint64 least)
 		load_fresh(&source);
 	else
 		image_replace(&source);
+	image_guard_over();
 	image_show_phase(IMAGE_LOG);
 }
 

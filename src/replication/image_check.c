@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "replication/image_guard.h"
 #include "replication/image_internal.h"
 #include "replication/tables.h"
 
@@ -129,8 +130,8 @@ image_check(ImageSource *source, List *statements)
 		const ImageRelation *root = root_of(source, r);
 
 		r->here = OidIsValid(relid);
-		if (!r->here)
-			continue;
+		if (!r->here || image_guard_stands(relid))
+			continue;			/* what is left of a former attempt goes first */
 		if (r->is_root)
 			check_table(r, relid);
 		else if (root && !root->here && (r->relkind != RELKIND_SEQUENCE || r->owner_table))

@@ -10,6 +10,8 @@
  *	image_schema.c	pg_dump's statements: read, judged, run
  *	image_copy.c	rows, table by table, in several workers
  *	image_replace.c	a member that has tables: all of them in one transaction
+ *	image_guard.c	tables that are being loaded, and everybody else's statements
+ *	image_stale.c	snapshots from before that was over
  *	image_adopt.c	a server that joins with tables of the cluster
  *	image_state.c	the extension's own tables, and sequences
  *	image_check.c	what stands in the way, said before anything is done
@@ -68,6 +70,7 @@ typedef struct ImageShared
 	pg_atomic_uint32 tables_done;
 	pg_atomic_uint64 bytes;
 	pg_atomic_uint64 rows;
+	pg_atomic_uint32 guarded;	/* image_guard.c */
 	pg_atomic_uint64 replaced_xid;	/* image_stale.c; 0: none in this life of the server */
 
 	/* for copy workers, of this attempt only */
@@ -89,6 +92,9 @@ extern int	quorum_copy_workers;
 
 extern void image_show_phase(ImagePhaseShown phase);
 extern void image_show_table(const char *schema, const char *name);
+
+/* How far it is, as a sentence; NULL: none has been begun. */
+extern char *image_progress_text(void);
 
 /* ---------- image_conn.c ---------- */
 
@@ -214,6 +220,12 @@ extern void image_source_describe(ImageSource *source);
 
 /* ERROR when the source's tables cannot come into this server, which has no image. */
 extern void image_check(ImageSource *source, List *statements);
+
+/* ---------- image_guard.c ---------- */
+
+extern void image_guard_tables(const ImageSource *source, bool on);
+extern void image_guard_drop_all(void);
+extern void image_guard_over(void);
 
 /* ---------- image_state.c ---------- */
 

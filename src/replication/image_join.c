@@ -101,6 +101,7 @@ image_shmem_init(void)
 	pg_atomic_init_u32(&image_shared->tables_done, 0);
 	pg_atomic_init_u64(&image_shared->bytes, 0);
 	pg_atomic_init_u64(&image_shared->rows, 0);
+	pg_atomic_init_u32(&image_shared->guarded, node_image_is_marked() ? 1 : 0);
 	pg_atomic_init_u64(&image_shared->replaced_xid, 0);
 	pg_atomic_init_u32(&image_shared->attempt, 0);
 }
@@ -198,6 +199,21 @@ get_progress(Progress *p)
 	p->phase_name = names[p->phase];
 	if (p->phase == IMAGE_LOG && node_joined(detail))
 		p->phase_name = "done";
+}
+
+char *
+image_progress_text(void)
+{
+	Progress	p;
+
+	get_progress(&p);
+	if (p.phase == IMAGE_IDLE)
+		return NULL;
+	if (p.phase != IMAGE_DATA)
+		return psprintf("An image of member \"%s\" is loaded: phase %s.", p.source, p.phase_name);
+	return psprintf("An image of member \"%s\" is loaded: %u of %u tables, " UINT64_FORMAT " rows, "
+					UINT64_FORMAT " of about " UINT64_FORMAT " MB.", p.source, p.tables_done, p.tables_total,
+					p.rows, p.bytes / (1024 * 1024), p.bytes_total / (1024 * 1024));
 }
 
 static Interval *

@@ -10,6 +10,11 @@
  * keeps its caller's snapshot, in COPY that waited for the table's lock. Such a
  * statement fails with 40001.
  *
+ * A server that joins fills its tables in many transactions, table by table, of
+ * which a snapshot may show some. image_guard.c keeps everybody out until the
+ * last one, which is noted here in the same way: who has a snapshot from before it
+ * fails, too.
+ *
  * The transaction is noted before its tables are locked for the exchange. Who
  * looks holds a lock on a table: so the exchange of that one is either over, and
  * its transaction noted and ended, or it comes after the statement.
@@ -60,7 +65,7 @@ report(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("could not read replicated tables with a snapshot of before they were replaced"),
-			 errdetail("This server was behind, and its tables were replaced by an image of another member's."),
+			 errdetail("This server's tables were loaded with an image of another member's meanwhile."),
 			 errhint("The transaction might succeed if retried.")));
 }
 
