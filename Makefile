@@ -69,7 +69,7 @@ MODULE_big = pg_quorum
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 DATA = $(wildcard pg_quorum--*--*.sql)
 DATA_built = pg_quorum--1.0.sql
-SHLIB_LINK = -luv -lcrypto $(libpq)
+SHLIB_LINK = -luv -lssl -lcrypto $(libpq)
 EXTRA_CLEAN = $(OBJS:.o=.d)
 
 # init comes first: the extension and a cluster of one. pg_regress brings up a

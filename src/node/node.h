@@ -83,6 +83,17 @@ extern char *quorum_database;
 extern char *quorum_node_name;
 extern char *quorum_address;
 extern char *quorum_secret_file;
+
+typedef enum QuorumSsl
+{
+	QUORUM_SSL_OFF,
+	QUORUM_SSL_REQUIRE
+} QuorumSsl;
+
+extern int	quorum_ssl;			/* QuorumSsl */
+extern char *quorum_ssl_cert_file;
+extern char *quorum_ssl_key_file;
+extern char *quorum_ssl_ca_file;
 extern int	quorum_heartbeat_interval_ms;
 extern int	quorum_election_timeout_ms;
 extern int	quorum_max_log_size_mb;

@@ -19,12 +19,22 @@ char	   *quorum_database = NULL;
 char	   *quorum_node_name = NULL;
 char	   *quorum_address = NULL;
 char	   *quorum_secret_file = NULL;
+int			quorum_ssl = QUORUM_SSL_OFF;
+char	   *quorum_ssl_cert_file = NULL;
+char	   *quorum_ssl_key_file = NULL;
+char	   *quorum_ssl_ca_file = NULL;
 int			quorum_heartbeat_interval_ms = 100;
 int			quorum_election_timeout_ms = 1000;
 int			quorum_max_log_size_mb = 4096;
 int			quorum_commit_timeout_ms = 0;
 bool		quorum_leader_lease = false;
 int			quorum_sequence_stride = 8;
+
+static const struct config_enum_entry ssl_options[] = {
+	{"off", QUORUM_SSL_OFF, false},
+	{"require", QUORUM_SSL_REQUIRE, false},
+	{NULL, 0, false}
+};
 
 /* Boot value of quorum.node_name; kept for the life of the process. */
 static char host_name[NODE_NAME_LEN];
@@ -99,6 +109,26 @@ node_define_settings(void)
 							   "Once set it is demanded of every peer.",
 							   &quorum_secret_file, "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomEnumVariable("quorum.ssl",
+							 "Whether members talk to each other over TLS.",
+							 "The same on all members. Each shows a certificate and checks the others'.",
+							 &quorum_ssl, QUORUM_SSL_OFF, ssl_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("quorum.ssl_cert_file",
+							   "File with this member's certificate.",
+							   "Empty: that of ssl_cert_file.",
+							   &quorum_ssl_cert_file, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("quorum.ssl_key_file",
+							   "File with the key of this member's certificate.",
+							   "Empty: that of ssl_key_file.",
+							   &quorum_ssl_key_file, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("quorum.ssl_ca_file",
+							   "File with the certificates of the authority that signs members' certificates.",
+							   "Empty: that of ssl_ca_file.",
+							   &quorum_ssl_ca_file, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("quorum.heartbeat_interval",
 							"Time between two heartbeats of the leader.",
 							NULL, &quorum_heartbeat_interval_ms, 100, 5, 60000,

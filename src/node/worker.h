@@ -517,7 +517,7 @@ extern void worker_open(Worker *w);
 extern void worker_close(Worker *w);
 extern void worker_halt(Worker *w, const char *role, int64 retry_us, const char *fmt,...) pg_attribute_printf(4, 5);
 extern void worker_set_detail(Worker *w, const char *detail);
-extern bool worker_load_secret(Worker *w, char *error);
+extern bool worker_load_credentials(Worker *w, char *error);
 extern bool worker_address_is_safe(char *why);
 extern void worker_set_identity(Worker *w);
 extern void worker_listen(Worker *w);

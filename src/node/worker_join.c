@@ -198,7 +198,7 @@ ready(Worker *w, int procno, RaftToken token)
 	else if (w->join != NULL)
 		answer_request(w, procno, token, ERRCODE_OBJECT_IN_USE,
 					   "this server is just joining a cluster");
-	else if (!worker_address_is_safe(error) || !worker_load_secret(w, error) ||
+	else if (!worker_address_is_safe(error) || !worker_load_credentials(w, error) ||
 			 !(w->state == WORKER_HALTED ? rejoin_instance(w->instance, error) :
 			   own_instance(w->instance, error)))
 		answer_request(w, procno, token, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "%s", error);

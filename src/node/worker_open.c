@@ -22,6 +22,7 @@
 
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 
 #include "compat.h"
 #include "node/worker.h"
@@ -123,9 +124,51 @@ worker_close(Worker *w)
 
 /* ---------- settings that can be in the way ---------- */
 
-/* Give the transport its secret. False: why not is in error (TP_TEXT_LEN). */
-bool
-worker_load_secret(Worker *w, char *error)
+/* What a setting of ours says, or else PostgreSQL's setting of this name. */
+static const char *
+or_server_s(const char *own, const char *name)
+{
+	const char *server_s;
+
+	if (own != NULL && own[0] != '\0')
+		return own;
+	server_s = GetConfigOption(name, true, false);
+	return server_s != NULL ? server_s : "";
+}
+
+/* The transport has a certificate. */
+static bool tls_in_use = false;
+
+static bool
+load_tls(Worker *w, char *error)
+{
+	const char *cert = or_server_s(quorum_ssl_cert_file, "ssl_cert_file");
+	const char *key = or_server_s(quorum_ssl_key_file, "ssl_key_file");
+	const char *ca = or_server_s(quorum_ssl_ca_file, "ssl_ca_file");
+	TpTls	   *tls;
+
+	if (quorum_ssl == QUORUM_SSL_OFF)
+	{
+		tp_set_tls(w->tp, NULL);
+		tls_in_use = false;
+		return true;
+	}
+	if (ca[0] == '\0')
+	{
+		strlcpy(error, "quorum.ssl needs quorum.ssl_ca_file or ssl_ca_file, by which other members are known",
+				TP_TEXT_LEN);
+		return false;
+	}
+	tls = tp_tls_load(cert, key, ca, error);
+	if (tls == NULL)
+		return false;
+	tp_set_tls(w->tp, tls);
+	tls_in_use = true;
+	return true;
+}
+
+static bool
+load_secret(Worker *w, char *error)
 {
 	uint8_t		secret[TP_SECRET_MAX_BYTES];
 	size_t		len = 0;
@@ -143,6 +186,34 @@ worker_load_secret(Worker *w, char *error)
 	}
 	tp_set_secret(w->tp, secret, len);
 	explicit_bzero(secret, sizeof(secret));
+	return true;
+}
+
+/* Give the transport secret and certificate. False: why not is in error (TP_TEXT_LEN). */
+bool
+worker_load_credentials(Worker *w, char *error)
+{
+	error[0] = '\0';
+	return load_secret(w, error) && load_tls(w, error);
+}
+
+/*
+ * The same while members are connected: files that are just being replaced, or
+ * were badly, leave the certificate that was read before in use, as PostgreSQL's
+ * own do.
+ */
+static bool
+reload_credentials(Worker *w, char *error)
+{
+	error[0] = '\0';
+	if (!load_secret(w, error))
+		return false;
+	if (load_tls(w, error))
+		return true;
+	if (!tls_in_use)
+		return false;
+	ereport(LOG,
+			(errmsg("could not reload the certificate of this member, the former one stays in use: %s", error)));
 	return true;
 }
 
@@ -170,7 +241,7 @@ worker_configure(Worker *w)
 	}
 	if (w->state != WORKER_RUNNING)
 		return;
-	if (!worker_load_secret(w, error))
+	if (!reload_credentials(w, error))
 	{
 		worker_halt(w, "stopped", 0, "%s", error);
 		return;
@@ -456,14 +527,15 @@ worker_set_identity(Worker *w)
 	tp_set_identity(w->tp, &self);
 }
 
-/* An address that is not loopback wants a secret. False: why (NODE_DETAIL_LEN). */
+/* An address that is not loopback wants TLS or a secret. False: why (NODE_DETAIL_LEN). */
 bool
 worker_address_is_safe(char *why)
 {
 	char		host[NODE_ADDRESS_LEN];
 	int			port;
 
-	if (quorum_secret_file != NULL && quorum_secret_file[0] != '\0')
+	if (quorum_ssl == QUORUM_SSL_REQUIRE ||
+		(quorum_secret_file != NULL && quorum_secret_file[0] != '\0'))
 		return true;
 	if (!node_parse_address(quorum_address, host, sizeof(host), &port))
 		return true;			/* tp_listen says more */
@@ -502,7 +574,7 @@ worker_open(Worker *w)
 		w->may_join_anew = true;
 		return;
 	}
-	if (!worker_address_is_safe(error) || !worker_load_secret(w, error))
+	if (!worker_address_is_safe(error) || !worker_load_credentials(w, error))
 	{
 		worker_halt(w, "stopped", 0, "%s", error);
 		return;

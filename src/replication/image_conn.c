@@ -52,7 +52,10 @@ append_value(StringInfo to, const char *keyword, const char *value)
 	appendStringInfoString(to, "' ");
 }
 
-/* quorum.copy_conninfo comes last, and what it says goes. */
+/*
+ * Where members talk over TLS, rows do so here, too. quorum.copy_conninfo comes
+ * last, and what it says goes.
+ */
 char *
 image_conninfo(const NodeSqlAddress *sql)
 {
@@ -68,6 +71,8 @@ image_conninfo(const NodeSqlAddress *sql)
 	append_value(&text, "options", SESSION_OPTIONS);
 	appendStringInfoString(&text, "connect_timeout='10' keepalives='1' keepalives_idle='10' "
 						   "keepalives_interval='5' keepalives_count='3' tcp_user_timeout='30000' ");
+	if (quorum_ssl == QUORUM_SSL_REQUIRE)
+		append_value(&text, "sslmode", "require");
 	appendStringInfoString(&text, quorum_copy_conninfo ? quorum_copy_conninfo : "");
 	return text.data;
 }

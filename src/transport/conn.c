@@ -119,7 +119,7 @@ log_stranger(Conn *conn, const char *why)
 			   host, conn->hs.remote.member_id, conn->hs.remote.name, why);
 	else
 		/* somebody who only looks whether the port is open is no news */
-		tp_log(tp, conn->in_end == 0 ? TP_LOG_DEBUG : TP_LOG_WARNING,
+		tp_log(tp, conn->in_end > 0 || tp_stream_has_failed(&conn->stream) ? TP_LOG_WARNING : TP_LOG_DEBUG,
 			   "connection from %s: %s", host, why);
 }
 
@@ -226,7 +226,7 @@ tp_conn_flush(Conn *conn)
 		int			status = tp_stream_write(&conn->stream, batch->bufs, batch->nbufs);
 
 		if (status < 0)
-			tp_conn_break(conn, uv_strerror(status));
+			tp_conn_break(conn, tp_stream_error(&conn->stream, status));
 		else if (status == 1)
 			conn->writing_batch = true;
 		else
@@ -245,7 +245,7 @@ on_written(void *owner, int status)
 		return;
 	if (status < 0)
 	{
-		tp_conn_drop(conn, uv_strerror(status));
+		tp_conn_drop(conn, tp_stream_error(&conn->stream, status));
 		return;
 	}
 	if (conn->writing_batch)
@@ -267,7 +267,7 @@ on_connect(void *owner, int status)
 		return;
 	if (status < 0)
 	{
-		tp_conn_drop(conn, uv_strerror(status));
+		tp_conn_drop(conn, tp_stream_error(&conn->stream, status));
 		return;
 	}
 	(void) uv_tcp_nodelay(&conn->stream.tcp, 1);
@@ -283,7 +283,7 @@ conn_new(Transport *tp, bool incoming)
 		return NULL;
 	conn->tp = tp;
 	conn->incoming = incoming;
-	if (tp_stream_init(&conn->stream, tp->loop, conn) != 0)
+	if (tp_stream_init(&conn->stream, tp->loop, tp->tls, incoming, conn) != 0)
 	{
 		free(conn);
 		return NULL;

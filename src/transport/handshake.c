@@ -77,6 +77,8 @@ tp_refusal_text(TpRefusal why)
 			return "malformed handshake";
 		case TP_REFUSED_INTERNAL:
 			return "internal error";
+		case TP_REFUSED_CERTIFICATE:
+			return "the certificate is not this member's";
 	}
 	return "unknown reason";
 }
@@ -268,7 +270,7 @@ check_intro(const Handshake *hs, const HsLocal *local, const Intro *intro)
 
 	if (remote_secret != (local->secret_len > 0))
 		return TP_REFUSED_SECRET_MISSING;
-	if (local->secret_len == 0 && !hs->loopback)
+	if (local->secret_len == 0 && !hs->guarded)
 		return TP_REFUSED_LOOPBACK;
 	return TP_ACCEPT;
 }
@@ -432,13 +434,13 @@ on_refuse(Handshake *hs, const Frame *frame)
 }
 
 bool
-tp_hs_init(Handshake *hs, const HsLocal *local, bool initiator, bool loopback,
+tp_hs_init(Handshake *hs, const HsLocal *local, bool initiator, bool guarded,
 		   TpPurpose purpose, uint32_t target, HsOutput *out)
 {
 	memset(hs, 0, sizeof(*hs));
 	out->len = 0;
 	hs->initiator = initiator;
-	hs->loopback = loopback;
+	hs->guarded = guarded;
 	hs->purpose = purpose;
 	hs->target = target;
 	if (RAND_bytes(hs->nonce, HS_NONCE_LEN) != 1)

@@ -19,7 +19,7 @@
  * direction: replayed, reflected or spliced into another one it fails.
  * The initiator proves first: whoever connects to the port gets nothing to
  * guess the secret from. Without a secret both macs are empty, and both sides
- * insist that the other is on a loopback address.
+ * insist that the other is on a loopback address, or that TLS is in between.
  *
  * Instead of its next message either side may send REFUSE(reason, text), so that
  * both logs can say what is wrong.
@@ -87,7 +87,7 @@ typedef struct Handshake
 {
 	HsState		state;
 	bool		initiator;
-	bool		loopback;		/* the other side's address is one */
+	bool		guarded;		/* a loopback address, or by TLS */
 	TpPurpose	purpose;
 	uint32_t	target;			/* initiator: whom we expect, 0 anybody */
 	uint8_t		nonce[HS_NONCE_LEN];
@@ -109,7 +109,7 @@ typedef struct Handshake
  * Begin. The initiator's HELLO is put into out (which starts empty). False: no
  * random bytes to be had.
  */
-extern bool tp_hs_init(Handshake *hs, const HsLocal *local, bool initiator, bool loopback,
+extern bool tp_hs_init(Handshake *hs, const HsLocal *local, bool initiator, bool guarded,
 					   TpPurpose purpose, uint32_t target, HsOutput *out);
 
 /* Take one frame. out is emptied first. */

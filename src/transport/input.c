@@ -12,6 +12,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,7 @@ send_raw(Conn *conn)
 	status = tp_stream_write(&conn->stream, &buf, 1);
 	if (status < 0)
 	{
-		tp_conn_drop(conn, uv_strerror(status));
+		tp_conn_drop(conn, tp_stream_error(&conn->stream, status));
 		return false;
 	}
 	return true;
@@ -74,6 +75,38 @@ conn_established(Conn *conn)
 	}
 }
 
+/* host:port without the port, and [] of an IPv6 address. */
+static bool
+is_host_of(const Conn *conn, const char *address)
+{
+	char		host[TP_ADDRESS_LEN];
+	int			port;
+
+	return tp_address_parse(address, host, &port) && tp_tls_peer_is(conn->stream.tls, host);
+}
+
+/*
+ * Anybody whose certificate the CA has signed gets this far. It has to be for
+ * the node name that is claimed, or for where the member of that id lives, or
+ * for where this connection leads to or comes from.
+ */
+static bool
+certificate_fits(const Conn *conn, char *detail)
+{
+	const TpIdentity *who = &conn->hs.remote;
+	const Peer *peer = who->member_id != 0 ? tp_peer_find(conn->tp, who->member_id) : NULL;
+	char		subject[TP_TEXT_LEN / 2];
+
+	if (tp_tls_peer_is(conn->stream.tls, who->name) || is_host_of(conn, conn->address) ||
+		(peer != NULL && is_host_of(conn, peer->address)) ||
+		(conn->request != NULL && tp_tls_peer_is(conn->stream.tls, tp_request_host(conn->request))))
+		return true;
+	tp_tls_peer_subject(conn->stream.tls, subject, sizeof(subject));
+	snprintf(detail, TP_TEXT_LEN, "\"%s\" is for neither node \"%.40s\" nor its address", subject,
+			 who->name);
+	return false;
+}
+
 /* The other side has proved itself: is it welcome? */
 static TpRefusal
 ask_caller(Conn *conn, char *detail)
@@ -85,6 +118,8 @@ ask_caller(Conn *conn, char *detail)
 	detail[0] = '\0';
 	if (conn->incoming && hs->purpose == TP_PURPOSE_JOIN && !tp_serve_room(tp))
 		return TP_REFUSED_NOT_READY;
+	if (conn->stream.tls != NULL && !certificate_fits(conn, detail))
+		return TP_REFUSED_CERTIFICATE;
 	refusal = tp->callbacks.accept_peer(tp->user, &hs->remote, hs->purpose, conn->address,
 										detail);
 	if (refusal == TP_ACCEPT && conn->incoming && hs->purpose == TP_PURPOSE_PEER &&
@@ -145,7 +180,8 @@ tp_input_start(Conn *conn)
 	int			status;
 
 	/* purpose and target were left there by tp_conn_dial */
-	if (!tp_hs_init(hs, &local, !conn->incoming, conn->loopback, hs->purpose, hs->target,
+	if (!tp_hs_init(hs, &local, !conn->incoming, conn->loopback || conn->stream.tls != NULL,
+					hs->purpose, hs->target,
 					&conn->raw))
 	{
 		tp_conn_drop(conn, "no random bytes to be had");
@@ -159,7 +195,7 @@ tp_input_start(Conn *conn)
 		return;
 	status = tp_stream_read(&conn->stream);
 	if (status < 0)
-		tp_conn_drop(conn, uv_strerror(status));
+		tp_conn_drop(conn, tp_stream_error(&conn->stream, status));
 }
 
 /* ---------- reading ---------- */
@@ -217,6 +253,13 @@ conn_data(Conn *conn, const Frame *frame)
 	free(msg.heap);
 }
 
+/* The first byte of what a TLS client or server says first: a greeting, or an alert. */
+static bool
+is_tls_record(uint8_t byte)
+{
+	return byte == 0x16 || byte == 0x15;
+}
+
 /* Consume the preamble. False: not all there, or wrong. */
 static bool
 take_preamble(Conn *conn)
@@ -225,7 +268,9 @@ take_preamble(Conn *conn)
 									   conn->in_end - conn->in_start);
 
 	if (found == 0)
-		tp_conn_malformed(conn, "not the pg_quorum protocol");
+		tp_conn_malformed(conn, is_tls_record(conn->in[conn->in_start]) ?
+						  "the other side uses TLS (quorum.ssl has to be the same on all members)" :
+						  "not the pg_quorum protocol");
 	if (found != 2)
 		return false;
 	conn->in_start += FRAME_PREAMBLE_LEN;
@@ -281,7 +326,8 @@ tp_input_read(void *owner, ssize_t nread)
 	if (nread < 0)
 	{
 		tp_conn_drop(conn, nread == UV_EOF ? "closed by the other side" :
-					 nread == UV_ENOBUFS ? "out of memory" : uv_strerror((int) nread));
+					 nread == UV_ENOBUFS ? "out of memory" :
+					 tp_stream_error(&conn->stream, (int) nread));
 		return;
 	}
 	conn->in_end += (size_t) nread;

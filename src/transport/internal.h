@@ -12,7 +12,7 @@
  *		address.c		host:port, look-up, loopback
  *		log.c			rate-limited lines
  *		secret.c		the secret file
- *		stream, outq, frame, handshake, crc32c: see their headers
+ *		stream, tls, outq, frame, handshake, crc32c: see their headers
  *
  * Ownership: the Transport owns peers, requests, connections. A connection
  * belongs to at most one of peer->out, peer->in, a request, or serves a request;
@@ -168,6 +168,7 @@ extern void tp_request_conn_lost(Request *request, bool was_up, TpRefusal status
 								 const char *why);
 extern void tp_request_message(Conn *conn, TpMessage *msg);
 extern void tp_request_free(Request *request);
+extern const char *tp_request_host(const Request *request);
 extern bool tp_serve_room(const Transport *tp);
 extern void tp_serve_conn_up(Conn *conn);
 extern void tp_serve_message(Conn *conn, TpMessage *msg);
@@ -235,6 +236,7 @@ struct Transport
 	uint64_t	boot_id;
 	uint8_t		secret[TP_SECRET_MAX_BYTES];
 	size_t		secret_len;
+	TpTls	   *tls;			/* NULL: plain connections */
 
 	Conn	   *conns;
 	Conn	   *dirty;			/* to be flushed, dropped, or told writable */
@@ -269,6 +271,13 @@ static inline bool
 tp_in_cluster(const Transport *tp)
 {
 	return tp->self.member_id != 0;
+}
+
+/* May this transport talk to more than this machine? */
+static inline bool
+tp_is_guarded(const Transport *tp)
+{
+	return tp->secret_len > 0 || tp->tls != NULL;
 }
 
 static inline int64_t

@@ -3,7 +3,7 @@
  * listen.c
  *		The listening socket.
  *
- * Without a secret nobody but processes of this machine may reach the port, so
+ * Without a secret or TLS nobody but processes of this machine may reach the port, so
  * a non-loopback address is not even bound.
  *
  *-------------------------------------------------------------------------
@@ -94,7 +94,7 @@ listen_on(Transport *tp, const Addresses *addresses, TpListenDone done)
 
 	TP_ASSERT(addresses->n > 0);
 	tp_address_format(addr, text);
-	if (tp->secret_len == 0 && !tp_address_is_loopback(addr))
+	if (!tp_is_guarded(tp) && !tp_address_is_loopback(addr))
 	{
 		snprintf(error, sizeof(error),
 				 "will not listen on %.64s: %s", text, tp_refusal_text(TP_REFUSED_LOOPBACK));

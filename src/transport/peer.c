@@ -110,7 +110,7 @@ dial_next_address(Peer *peer, const char *why)
 	{
 		const struct sockaddr_storage *addr = &peer->addresses.addr[peer->address_at];
 
-		if (tp->secret_len == 0 && !tp_address_is_loopback(addr))
+		if (!tp_is_guarded(tp) && !tp_address_is_loopback(addr))
 		{
 			why = tp_refusal_text(TP_REFUSED_LOOPBACK);
 			continue;

@@ -84,6 +84,12 @@ finish(Request *request, TpRefusal status, const char *error, TpMessage *msg)
 	done(arg, status, error, msg);
 }
 
+const char *
+tp_request_host(const Request *request)
+{
+	return request->host;
+}
+
 /* ---------- asking ---------- */
 
 static void
@@ -95,7 +101,7 @@ try_next_address(Request *request, TpRefusal status, const char *why)
 	{
 		const struct sockaddr_storage *addr = &request->addresses.addr[request->address_at];
 
-		if (tp->secret_len == 0 && !tp_address_is_loopback(addr))
+		if (!tp_is_guarded(tp) && !tp_address_is_loopback(addr))
 		{
 			status = TP_REFUSED_LOOPBACK;
 			why = tp_refusal_text(status);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * stream.c
- *		Plain TCP streams. Contract: stream.h.
+ *		Streams over TCP. Contract: stream.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +18,7 @@ closed_cb(uv_handle_t *handle)
 {
 	TpStream   *stream = handle->data;
 
+	tp_stream_tls_end(stream);
 	stream->on_closed(stream->owner);
 }
 
@@ -26,8 +27,15 @@ connect_cb(uv_connect_t *req, int status)
 {
 	TpStream   *stream = req->data;
 
-	if (!stream->closing)
-		stream->on_connect(stream->owner, status);
+	if (stream->closing)
+		return;
+	if (status == 0 && stream->tls != NULL)
+	{
+		status = tp_stream_tls_begin(stream);
+		if (status == 0)
+			return;
+	}
+	stream->on_connect(stream->owner, status);
 }
 
 static void
@@ -62,15 +70,23 @@ write_cb(uv_write_t *req, int status)
 }
 
 int
-tp_stream_init(TpStream *stream, uv_loop_t *loop, void *owner)
+tp_stream_init(TpStream *stream, uv_loop_t *loop, TpTls *tls, bool server, void *owner)
 {
+	int			status;
+
 	stream->owner = owner;
 	stream->writing = false;
 	stream->closing = false;
 	stream->tcp.data = stream;
 	stream->connecting.data = stream;
 	stream->write.data = stream;
-	return uv_tcp_init(loop, &stream->tcp);
+	stream->tls = NULL;
+	if (tls != NULL && (status = tp_stream_tls_init(stream, tls, server)) != 0)
+		return status;
+	status = uv_tcp_init(loop, &stream->tcp);
+	if (status != 0)
+		tp_stream_tls_end(stream);
+	return status;
 }
 
 int
@@ -129,6 +145,8 @@ tp_stream_tune(TpStream *stream, int link_timeout_ms)
 int
 tp_stream_read(TpStream *stream)
 {
+	if (stream->tls != NULL)
+		return tp_stream_tls_read(stream);
 	return uv_read_start((uv_stream_t *) &stream->tcp, alloc_cb, read_cb);
 }
 
@@ -141,6 +159,8 @@ tp_stream_write(TpStream *stream, uv_buf_t *bufs, int nbufs)
 	TP_ASSERT(!stream->writing && nbufs > 0);
 	if (stream->closing)
 		return UV_ECANCELED;
+	if (stream->tls != NULL)
+		return tp_stream_tls_write(stream, bufs, nbufs);
 
 	n = uv_try_write((uv_stream_t *) &stream->tcp, bufs, (unsigned int) nbufs);
 	if (n < 0 && n != UV_EAGAIN)
@@ -173,4 +193,18 @@ tp_stream_close(TpStream *stream)
 		return;
 	stream->closing = true;
 	uv_close((uv_handle_t *) &stream->tcp, closed_cb);
+}
+
+bool
+tp_stream_has_failed(const TpStream *stream)
+{
+	return stream->tls != NULL && tp_tls_error(stream->tls)[0] != '\0';
+}
+
+const char *
+tp_stream_error(const TpStream *stream, int status)
+{
+	if (status == UV_EPROTO && tp_stream_has_failed(stream))
+		return tp_tls_error(stream->tls);
+	return uv_strerror(status);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * transport.c
- *		Life of a transport: creation, identity, secret, flushing, the end.
+ *		Life of a transport: creation, identity, secret and TLS, flushing, the end.
  *
  * tp->refs counts what libuv still holds of ours (handles, look-ups). It
  * reaches zero only after tp_close(), and then the memory goes.
@@ -172,6 +172,7 @@ tp_unref(Transport *tp)
 	if (tp->closed != NULL)
 		tp->closed(tp->user);
 	OPENSSL_cleanse(tp->secret, sizeof(tp->secret));
+	tp_tls_drop(tp->tls);
 	free(tp);
 }
 
@@ -276,4 +277,15 @@ tp_set_secret(Transport *tp, const uint8_t *secret, size_t len)
 		for (Conn *conn = tp->conns; conn != NULL; conn = conn->next)
 			if (!conn->proven)
 				tp_conn_break(conn, "a shared secret is demanded from now on");
+}
+
+void
+tp_set_tls(Transport *tp, TpTls *tls)
+{
+	tp_tls_drop(tp->tls);
+	tp->tls = tls;
+	for (Conn *conn = tp->conns; conn != NULL; conn = conn->next)
+		if ((conn->stream.tls != NULL) != (tls != NULL))
+			tp_conn_break(conn, tls != NULL ? "TLS is demanded from now on" :
+						  "TLS is not used any more");
 }

@@ -105,7 +105,8 @@ typedef enum TpRefusal
 	TP_REFUSED_LOOPBACK = 12,	/* no secret, and not a loopback address */
 	TP_REFUSED_NO_CLUSTER = 13, /* the server asked is in no cluster */
 	TP_REFUSED_PROTOCOL = 14,	/* malformed handshake */
-	TP_REFUSED_INTERNAL = 15	/* out of memory or entropy */
+	TP_REFUSED_INTERNAL = 15,	/* out of memory or entropy */
+	TP_REFUSED_CERTIFICATE = 16 /* not the certificate of who it says it is */
 } TpRefusal;
 
 /* A sentence part for people: "the shared secrets differ". Never NULL. */
@@ -257,13 +258,29 @@ typedef enum TpSecretStatus
 extern TpSecretStatus tp_read_secret_file(const char *path, uint8_t *secret, size_t *len,
 										  char *error);
 
+/* Certificate, key and CA: what TLS takes (tls.h). */
+typedef struct TpTls TpTls;
+
+/* NULL: error (TP_TEXT_LEN) says why. Drop it, or give it to tp_set_tls. */
+extern TpTls *tp_tls_load(const char *cert_file, const char *key_file, const char *ca_file,
+						  char *error);
+extern void tp_tls_drop(TpTls *tls);
+
+/*
+ * From now on every connection uses TLS, and takes as a member only who shows a
+ * certificate for its node name, its host or its address. NULL: none does.
+ * Connections of the other kind are dropped; those that use TLS already go on.
+ * The transport owns it.
+ */
+extern void tp_set_tls(Transport *tp, TpTls *tls);
+
 /* ---------- listening ---------- */
 
 typedef enum TpListenStatus
 {
 	TP_LISTEN_OK = 0,
 	TP_LISTEN_BAD_ADDRESS,		/* not host:port or [v6 address]:port */
-	TP_LISTEN_INSECURE,			/* not loopback, and no secret */
+	TP_LISTEN_INSECURE,			/* not loopback, neither TLS nor a secret */
 	TP_LISTEN_RESOLVE,			/* host name not found */
 	TP_LISTEN_IN_USE,
 	TP_LISTEN_NO_IDENTITY,		/* no cluster: nothing to listen for */

@@ -17,12 +17,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "certs.h"
+
 #define WAIT_MS 10000
 
 uv_loop_t  *loop;
+bool		harness_tls = false;
 int			passed;
 int			failed;
 
+static Authority *authority = NULL;
 static uv_timer_t tick;			/* so that uv_run(ONCE) comes back */
 static int64_t wait_until_us;
 static uint64_t entropy_state = 88172645463325252u;
@@ -241,6 +245,21 @@ quick_config(void)
 	return config;
 }
 
+/* A certificate for this name, by an authority that all tests share. */
+static TpTls *
+tls_of(const char *name)
+{
+	char		error[TP_TEXT_LEN];
+	TpTls	   *tls;
+
+	if (authority == NULL)
+		authority = authority_new("harness");
+	cert_make(authority, name, &(CertWish) {.cn = name});
+	tls = cert_load(name, "harness", error);
+	CHECK(tls != NULL);
+	return tls;
+}
+
 Node *
 node_new(uint32_t id, uint8_t cluster, const char *secret, const TpConfig *config)
 {
@@ -266,6 +285,8 @@ node_new(uint32_t id, uint8_t cluster, const char *secret, const TpConfig *confi
 	snprintf(node->id.name, sizeof(node->id.name), "node%u", id);
 	if (secret != NULL)
 		tp_set_secret(node->tp, (const uint8_t *) secret, strlen(secret));
+	if (harness_tls)
+		tp_set_tls(node->tp, tls_of(node->id.name));
 	tp_set_identity(node->tp, &node->id);
 	return node;
 }
@@ -449,6 +470,17 @@ main(void)
 	test_hostile();
 	test_requests();
 	test_churn();
+	test_tls();
+
+	/* the same over TLS */
+	harness_tls = true;
+	test_messages();
+	test_connections();
+	test_requests();
+	test_churn();
+	if (authority != NULL)
+		authority_free(authority);
+	certs_clean_up();
 
 	uv_close((uv_handle_t *) &tick, NULL);
 	uv_run(loop, UV_RUN_DEFAULT);

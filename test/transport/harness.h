@@ -75,6 +75,9 @@ typedef struct Node
 } Node;
 
 extern uv_loop_t *loop;
+
+/* Every node_new() comes with a certificate of its own. */
+extern bool harness_tls;
 extern int	passed;
 extern int	failed;
 
@@ -147,5 +150,6 @@ extern void test_security(void);
 extern void test_hostile(void);
 extern void test_requests(void);
 extern void test_churn(void);
+extern void test_tls(void);
 
 #endif							/* PGQ_TP_HARNESS_H */

@@ -225,6 +225,10 @@ test_churn(void)
 	const char *seed = getenv("TP_CHURN_SEED");
 
 	begin("churn: five members, everything at once");
+	memset(members, 0, sizeof(members));
+	memset(last_seen, 0, sizeof(last_seen));
+	numbered = 0;
+	taken = released = arrived = damaged = disordered = 0;
 	state = 0x9E3779B97F4A7C15u + (seed != NULL ? (uint64_t) atoi(seed) : 0);
 	for (int i = 0; i < MEMBERS; i++)
 		start_member(i);

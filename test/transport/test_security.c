@@ -281,12 +281,12 @@ test_checks_of_both_sides(void)
 	begin("security: each side insists on loopback where there is no secret");
 	side_init(&i, 1, NULL, true, 2);
 	side_init(&a, 2, NULL, false, 0);
-	a.hs.loopback = false;
+	a.hs.guarded = false;
 	CHECK(give(&a, &i.out) == HS_REFUSED && a.hs.refusal == TP_REFUSED_LOOPBACK);
 	CHECK(give(&i, &a.out) == HS_WAS_REFUSED && i.hs.refusal == TP_REFUSED_LOOPBACK);
 	side_init(&i, 1, NULL, true, 2);
 	side_init(&a, 2, NULL, false, 0);
-	i.hs.loopback = false;
+	i.hs.guarded = false;
 	CHECK(give(&a, &i.out) == HS_GO_ON);
 	CHECK(give(&i, &a.out) == HS_REFUSED && i.hs.refusal == TP_REFUSED_LOOPBACK);
 
