@@ -47,7 +47,7 @@ sub make_server
 	print $conf "port = $server->{port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '$dir'\n"
 	  . "max_connections = 60\nmax_worker_processes = 16\nshared_buffers = '128MB'\nmax_wal_size = '4GB'\n"
 	  . "shared_preload_libraries = 'pg_quorum'\nquorum.node_name = '$name'\n"
-	  . "quorum.address = '127.0.0.1:$server->{raft}'\nquorum.max_transaction_size = '1GB'\n" . ($text // '');
+	  . "quorum.address = '127.0.0.1:$server->{raft}'\nquorum.max_transaction_size = '1000MB'\n" . ($text // '');
 	close $conf;
 	run('pg_ctl', '-D', $server->{data}, '-l', "$server->{data}.log", '-w', 'start');
 	sql($server, 'CREATE EXTENSION pg_quorum');
