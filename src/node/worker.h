@@ -572,6 +572,7 @@ extern void publish_commits(Worker *w);
 extern bool check_applied(Worker *w);
 extern void watch_apply(Worker *w);
 extern void truncate_log(Worker *w);
+extern bool image_outlasts_log(const Worker *w, const PeerInfo *peer);
 
 /* worker_image.c */
 extern bool image_open(Worker *w);

@@ -513,6 +513,64 @@ promote_learners(Worker *w)
 	}
 }
 
+/* Would these voters be a majority by themselves, as things are? */
+static bool
+others_go_on(Worker *w, const RaftConf *target)
+{
+	int			voters = 0;
+	int			active = 0;
+
+	for (uint32 i = 0; i < target->nmembers; i++)
+	{
+		uint32		id = target->members[i].id;
+		PeerInfo   *peer = peer_find(w, id);
+		RaftPeerStatus status;
+
+		if (!target->members[i].voter)
+			continue;
+		voters++;
+		active += id == w->id || (peer != NULL && peer->image_index == 0 &&
+								  raft_peer_status(w->raft, id, &status) && status.recent_active);
+	}
+	return voters >= 2 && active > voters / 2;
+}
+
+/*
+ * A voter that loads an image acknowledges nothing until it has it, so the log
+ * behind the image has to be kept here; and if more is written in that time than
+ * quorum.max_log_size the image is of no use, and so would be the next. A learner
+ * takes the log from the moment on at which its image begins (worker_image.c). So
+ * that member goes on as a learner, which is promoted when it has caught up.
+ * It could not be counted on before either: nobody else has to be up for that.
+ */
+static void
+demote_outlasted(Worker *w)
+{
+	const RaftConf *conf = raft_conf(w->raft);
+
+	if (conf->joint || conf->index > raft_commit_index(w->raft))
+		return;
+	for (uint32 i = 0; i < conf->nmembers; i++)
+	{
+		const RaftMember *m = &conf->members[i];
+		PeerInfo   *peer = peer_find(w, m->id);
+		RaftConf	target = *conf;
+
+		if (!m->voter || m->id == w->id || peer == NULL || !peer->up ||
+			!image_outlasts_log(w, peer))
+			continue;
+		target.members[i].learner = true;
+		target.members[i].voter = false;
+		if (!others_go_on(w, &target) || propose_conf(w, NULL, &target) != RAFT_OK)
+			continue;
+		ereport(LOG,
+				(errmsg("member \"%s\" goes on as a learner: more is written than quorum.max_log_size holds while it loads an image",
+						m->name),
+				 errdetail("It votes again when it has caught up.")));
+		return;
+	}
+}
+
 /* ---------- elsewhere ---------- */
 
 void
@@ -681,7 +739,10 @@ admin_run(Worker *w)
 	dlist_foreach_modify(iter, &w->admin)
 		step(w, dlist_container(AdminOp, link, iter.cur));
 	if (worker_leads_surely(w) && raft_transferee(w->raft) == RAFT_NONE)
+	{
 		promote_learners(w);
+		demote_outlasted(w);
+	}
 }
 
 /* This member stops running: nobody is to wait for it. */

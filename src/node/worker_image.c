@@ -17,7 +17,9 @@
  * A learner's log may begin behind the image as soon as it is known which entry
  * the image will be of, before its rows are there: it counts for no majority.
  * Then the leader need not keep its log for as long as the copy takes. A voter
- * must not: what it acknowledged would rest on tables that it does not have.
+ * must not: what it acknowledged would rest on tables that it does not have. Where
+ * the leader's log cannot wait for a voter, the leader makes it a learner
+ * (worker_admin.c).
  *
  * Worker.image_* are the Raft worker's own; NodeShared.image_wanted and
  * image_least tell the apply worker.
@@ -167,6 +169,35 @@ install(Worker *w, uint64 index, uint64 term, const RaftConf *conf)
 	return raft_installed(w->raft, index, term, conf, w->now_us);
 }
 
+/*
+ * The log may begin behind this image before its rows are here. The image's
+ * configuration is a committed one: where it has this member as a learner nothing
+ * rests on what this member acknowledged when it was a voter, for a majority of the
+ * others has all of that. From then on the mark says that the tables come.
+ */
+static void
+begin_log_early(Worker *w, uint64 index, uint64 term, const RaftConf *conf)
+{
+	const RaftMember *self = raft_conf_find(conf, w->id);
+	NodeImagePoint wanted = {.index = index};
+	char		error[NODE_DETAIL_LEN];
+
+	if (!w->image_marked)
+	{
+		if (self == NULL || !self->learner || conf->joint)
+			return;
+		if (!node_image_mark_write(IMAGE_WANTED, &wanted, error))
+		{
+			ereport(LOG, (errmsg("%s", error)));
+			return;
+		}
+		w->image_marked = true;
+		w->image_least = index;
+		image_review(w);
+	}
+	(void) install(w, index, term, conf);
+}
+
 static bool
 is_learner(const Worker *w)
 {
@@ -218,8 +249,8 @@ image_request(Worker *w, int procno, RaftToken token, NodeRequestKind kind,
 	if (kind == NODE_REQ_IMAGE_BEGUN)
 	{
 		w->ping_us = 0;			/* let the others know what to keep */
-		if (is_learner(w) && w->image_marked)
-			(void) install(w, index, term, &conf);
+		if (is_learner(w) || !w->image_marked)
+			begin_log_early(w, index, term, &conf);
 		answer_request(w, procno, token, 0, "%s", "");
 		return;
 	}

@@ -142,23 +142,29 @@ watch_apply(Worker *w)
 		(w->now_us - w->lag_since_us < WATCH_SHORT_FOR_US ? WATCH_US : WATCH_LONG_US);
 }
 
+/* Is there more behind the peer's image than the log is to hold for it? */
+bool
+image_outlasts_log(const Worker *w, const PeerInfo *peer)
+{
+	uint64		limit = (uint64) quorum_max_log_size_mb * 1024 * 1024;
+	uint64		from = peer->image_index + 1;
+
+	return from > 1 && (from < rlog_first_index(w->log) ||
+						rlog_bytes_from(w->log, from) > Max(limit, SEGMENTS_HELD));
+}
+
 /*
  * The lowest entry that a member needs which is loading an image; UINT64_MAX: no
  * such one. Not for ever: its log is as bounded as the log altogether.
  */
 static uint64
-needed_behind_images(const Worker *w, uint64 limit)
+needed_behind_images(const Worker *w)
 {
 	uint64		keep = PG_UINT64_MAX;
 
 	for (int i = 0; i < w->npeers; i++)
-	{
-		uint64		from = w->peers[i].image_index + 1;
-
-		if (from > 1 && from >= rlog_first_index(w->log) &&
-			rlog_bytes_from(w->log, from) <= Max(limit, SEGMENTS_HELD))
-			keep = Min(keep, from);
-	}
+		if (w->peers[i].image_index > 0 && !image_outlasts_log(w, &w->peers[i]))
+			keep = Min(keep, w->peers[i].image_index + 1);
 	return keep;
 }
 
@@ -184,7 +190,7 @@ truncate_log(Worker *w)
 	keep = Min(keep, rlog_tail_index(w->log, spare));
 	keep = Min(keep, w->committed + 1);
 	keep = Min(keep, pg_atomic_read_u64(&node_shared->commit_index) + 1);
-	keep = Min(keep, needed_behind_images(w, limit));
+	keep = Min(keep, needed_behind_images(w));
 	if (!large)
 	{
 		const RaftConf *conf = raft_conf(w->raft);

@@ -48,6 +48,10 @@ image_adopt(ImageSource *source)
 
 	if (point.index == 0 || !node_image_may_adopt())
 		return false;
+
+	/* its log may begin further up, from a former attempt with an image */
+	if (point.index + 1 < node_log_first_index())
+		return false;
 	rows = image_query(source->conn, psprintf("SELECT quorum._image_term(" UINT64_FORMAT ")", point.index));
 	if (rows->n != 1 || image_value(rows, 0, 0) == NULL)
 		return false;

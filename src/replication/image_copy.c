@@ -148,6 +148,8 @@ copy_source(void *to, int least, int most)
 		copy_row_pos += take;
 		have += take;
 	}
+	if (copy_row_pos == copy_row_len)
+		copy_forget_row();		/* it may be a large one, and more is made of it now */
 	CHECK_FOR_INTERRUPTS();
 	return have;
 }
