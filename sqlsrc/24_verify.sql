@@ -32,6 +32,19 @@ FROM quorum.difference d JOIN quorum.replicated_table r USING (table_id)
 WHERE r.relid IS NOT NULL;
 GRANT SELECT ON quorum.differences TO PUBLIC;
 
+-- A marked member shows it where administrators look first.
+CREATE OR REPLACE VIEW quorum.members AS
+SELECT m.*, EXISTS (SELECT FROM quorum.differences d WHERE d.node_id = m.node_id) AS differs
+FROM quorum._members() m;
+
+CREATE OR REPLACE VIEW quorum.status AS
+SELECT s.cluster_id, s.node_name, s.node_id, s.role, s.leader, s.term, s.commit_index, s.applied_index,
+	s.last_index, s.has_quorum,
+	coalesce(s.detail, (SELECT 'quorum.verify found rows that differ from the other members'': ' ||
+		string_agg(d.rel::text, ', ' ORDER BY d.rel::text) || '; see quorum.differences and quorum.resync_table'
+		FROM quorum.differences d WHERE d.node_id = s.node_id)) AS detail
+FROM quorum._status() s;
+
 CREATE FUNCTION quorum._inquire(request text, tables integer[], query text) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_inquire' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 

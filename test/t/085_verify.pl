@@ -89,6 +89,8 @@ like(verify($c->node(3)), qr/^public\.cut\|n1\|t\|200\|\|\npublic\.cut\|n2\|t\|2
 $c->settle;
 for my $node ($c->nodes)
 {
+	is($node->safe_psql($db, 'SELECT node_name, differs FROM quorum.members ORDER BY 1'), "n1|f\nn2|t\nn3|t",
+		'quorum.members shows it on ' . $node->name);
 	is($node->safe_psql($db, 'SELECT rel, node_name FROM quorum.differences ORDER BY 1'), "t|n2\ncut|n3",
 		'marked on ' . $node->name);
 }
@@ -99,6 +101,10 @@ ok($c->log_matches($c->node(2), qr/table "public.t" of this member differs/), 't
 $c->behind_the_back($c->node(3), q(UPDATE cut SET v = 150 WHERE id = 150));
 is($c->node(1)->safe_psql($db, q(SELECT bool_and(same) FROM quorum.verify('cut'))), 't', 'the same again');
 is($c->node(1)->safe_psql($db, 'SELECT rel, node_name FROM quorum.differences'), 't|n2', 'no mark any more');
+is($c->node(1)->safe_psql($db, 'SELECT node_name FROM quorum.members WHERE differs'), 'n2', 'nor in quorum.members');
+$c->settle;
+like($c->node(2)->safe_psql($db, 'SELECT detail FROM quorum.status'), qr/differ from the other members': t; see/, 'its status says so');
+is($c->node(3)->safe_psql($db, 'SELECT detail IS NULL FROM quorum.status'), 't', 'and no other\'s');
 
 # --- members that are not there ---
 
