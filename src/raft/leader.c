@@ -229,7 +229,12 @@ raft_recv_heartbeat_resp(Raft *r, const RaftMsg *m)
 	if (round > r->round)
 		return;
 	if (round > p->acked_round)
+	{
 		p->acked_round = round;
+		p->silent_since_us = r->now_us;
+		if (r->round - round < RAFT_ROUNDS)
+			progress_answered(p, r->now_us - r->round_start_us[round % RAFT_ROUNDS]);
+	}
 
 	/* a sign of life: what got lost may be tried again (P-20, P-21) */
 	p->probe_sent = false;
@@ -308,7 +313,8 @@ raft_tick_leader(Raft *r)
 	}
 	if (r->transferee != RAFT_NONE && r->now_us >= r->transfer_deadline_us)
 		raft_abort_transfer(r);
-	if (r->npeers > 0 && r->now_us >= r->heartbeat_deadline_us)
+	if (r->npeers > 0 &&
+		(r->now_us >= r->heartbeat_deadline_us || r->now_us >= raft_narrow_deadline(r)))
 		raft_broadcast_heartbeat(r);
 }
 

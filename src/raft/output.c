@@ -181,6 +181,9 @@ next_deadline(const Raft *r)
 		return r->election_deadline_us < deadline ? r->election_deadline_us : deadline;
 	if (r->npeers > 0 && r->heartbeat_deadline_us < deadline)
 		deadline = r->heartbeat_deadline_us;
+	at = raft_narrow_deadline(r);
+	if (at < deadline)
+		deadline = at;
 	if (r->transferee != RAFT_NONE && r->transfer_deadline_us < deadline)
 		deadline = r->transfer_deadline_us;
 	if (raft_log_oldest_handout(&r->log, &at) && raft_other_voters(r) &&

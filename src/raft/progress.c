@@ -165,6 +165,18 @@ progress_sent(Progress *p, uint64_t last, uint64_t bytes)
 }
 
 void
+progress_answered(Progress *p, int64_t rtt_us)
+{
+	RAFT_ASSERT(rtt_us >= 0);
+	if (p->rtt_us == 0)
+		p->rtt_us = rtt_us;
+	else
+		p->rtt_us += (rtt_us - p->rtt_us) / 8;
+	if (p->rtt_us == 0)
+		p->rtt_us = 1;
+}
+
+void
 progress_round(Progress *p, uint64_t last_index, int64_t now_us, int64_t limit_us)
 {
 	if (p->round_goal == 0)

@@ -37,7 +37,10 @@ typedef struct Progress
 	uint64_t	match;
 	uint64_t	next;
 	uint64_t	told_commit;	/* newest commit index that the peer should know */
-	uint64_t	acked_round;	/* newest heartbeat round it answered */
+	uint64_t	asked_round;	/* newest heartbeat round sent to it */
+	uint64_t	acked_round;	/* newest one it answered */
+	int64_t		silent_since_us;	/* asked_round > acked_round: since when it owes an answer */
+	int64_t		rtt_us;			/* of rounds, smoothed; 0 before the first answer */
 	int64_t		last_contact_us;
 	uint64_t	round_goal;		/* last index when the catch-up round began */
 	int64_t		round_start_us;
@@ -99,6 +102,9 @@ extern void progress_lost(Progress *p, uint64_t last);
 extern bool progress_window_full(const Progress *p, uint32_t max_messages, uint64_t max_bytes);
 /* Entries up to last, of this size, were sent (REPLICATE). */
 extern void progress_sent(Progress *p, uint64_t last, uint64_t bytes);
+
+/* It answered a round of heartbeats that began so long ago. */
+extern void progress_answered(Progress *p, int64_t rtt_us);
 
 /* Catch-up rounds of a learner (Ongaro 4.2.1): called at each acknowledgement. */
 extern void progress_round(Progress *p, uint64_t last_index, int64_t now_us, int64_t limit_us);

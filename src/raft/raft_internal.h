@@ -132,6 +132,7 @@ struct Raft
 	uint64_t	timeout_now_index;
 	bool		order_lost;		/* leases: one that may act went to a peer not followed any more */
 	uint64_t	round;			/* newest heartbeat round; never goes back */
+	uint64_t	wide_round;		/* newest one that went to everybody */
 	uint64_t	confirmed_round;
 	uint64_t	lease_floor;	/* rounds up to here give no lease */
 	int64_t		round_start_us[RAFT_ROUNDS];
@@ -204,6 +205,8 @@ extern void raft_abort_transfer(Raft *r);
 
 /* ---------- replicate.c ---------- */
 extern void raft_flush_peers(Raft *r);
+extern void raft_begin_round(Raft *r);
+extern void raft_send_heartbeat(Raft *r, Progress *p);
 extern void raft_broadcast_heartbeat(Raft *r);
 extern void raft_send_timeout_now(Raft *r, uint32_t to);
 
@@ -218,6 +221,7 @@ extern void raft_rounds_acked(Raft *r);
 extern void raft_fail_reads(Raft *r);
 extern void raft_expire_reads(Raft *r);
 extern int64_t raft_reads_deadline(const Raft *r);
+extern int64_t raft_narrow_deadline(const Raft *r);	/* ask everybody then */
 extern void raft_recv_read_index(Raft *r, const RaftMsg *m);
 extern void raft_recv_read_index_resp(Raft *r, const RaftMsg *m);
 

@@ -9,7 +9,16 @@
  * calls its read plays no role (P-38). All reads that come in meanwhile share
  * the next round.
  *
- * Elsewhere reads are forwarded, in one message for all that came in. Contexts of
+ * Such a round is narrow: it goes to as many voters as make a quorum with the
+ * leader, those that answer fastest. When an answer is late, a round goes to
+ * everybody, which confirms the narrow ones too; and whoever owes an answer for
+ * so long is not chosen until it has answered.
+ *
+ * Elsewhere reads are forwarded, in one message for all that came in. The message
+ * is an answer at the same time: when it left, later than all its reads came
+ * in, its sender was in the leader's term and followed it. Where leader and
+ * sender are a quorum, as among three, no newer leader had been elected by
+ * then: the leader's commit index is good, and no round is needed. Contexts of
  * forwarded reads count up from a random start, so that an answer to an earlier
  * life of this member matches nothing. Every read ends, with a failure when the
  * leader changes or does not answer within an election timeout (P-40).
@@ -86,19 +95,37 @@ raft_read_index(Raft *r, uint64_t id, int64_t now_us)
 		finish(r, &w, false, 0);
 }
 
+/* ---------- leader ---------- */
+
+typedef struct Pair
+{
+	uint32_t	one;
+	uint32_t	other;
+} Pair;
+
+static int
+is_of_pair(const void *arg, uint32_t id)
+{
+	const Pair *pair = arg;
+
+	return id == pair->one || id == pair->other;
+}
+
 void
 raft_recv_read_index(Raft *r, const RaftMsg *m)
 {
 	RaftReadWait w = {0};
+	Pair		both = {r->cfg.id, m->from};
 
 	w.id = m->context;
 	w.from = m->from;
 	w.since_us = r->now_us;
-	if (r->role != RAFT_LEADER || !push_wait(r, &w))
+	if (r->role == RAFT_LEADER && r->hard.commit >= r->term_start &&
+		raft_quorum_vote(raft_active(r), is_of_pair, &both) == RAFT_VOTE_WON)
+		finish(r, &w, true, r->hard.commit);
+	else if (r->role != RAFT_LEADER || !push_wait(r, &w))
 		finish(r, &w, false, 0);
 }
-
-/* ---------- leader ---------- */
 
 static uint64_t
 round_of(const void *arg, uint32_t id)
@@ -164,6 +191,105 @@ raft_lease_valid(const Raft *r, int64_t now_us)
 	return now_us < until && r->now_us < until;
 }
 
+/* How long an answer may take before everybody is asked. */
+static int64_t
+patience_us(const Raft *r, const Progress *p)
+{
+	return r->cfg.heartbeat_interval_us / 8 + 2 * p->rtt_us;
+}
+
+/* Likely to answer at once? */
+static bool
+is_prompt(const Raft *r, const Progress *p)
+{
+	return p->state == PROGRESS_REPLICATE && !p->departing && p->acked_round != 0 &&
+		(p->acked_round >= p->asked_round ||
+		 r->now_us - p->silent_since_us < patience_us(r, p));
+}
+
+typedef struct Chosen
+{
+	const Raft *r;
+	uint64_t	peers;			/* bit i: r->peers[i] */
+} Chosen;
+
+static int
+is_chosen(const void *arg, uint32_t id)
+{
+	const Chosen *chosen = arg;
+	const Raft *r = chosen->r;
+
+	for (uint32_t i = 0; i < r->npeers; i++)
+		if (r->peers[i].id == id)
+			return (chosen->peers >> i) & 1;
+	return id == r->cfg.id;
+}
+
+/* The fastest ones that make a quorum with this leader. False: there are none. */
+static bool
+choose_quorum(const Raft *r, Chosen *chosen)
+{
+	const RaftConf *conf = raft_active(r);
+
+	chosen->r = r;
+	chosen->peers = 0;
+	while (raft_quorum_vote(conf, is_chosen, chosen) != RAFT_VOTE_WON)
+	{
+		uint32_t	best = r->npeers;
+
+		for (uint32_t i = 0; i < r->npeers; i++)
+		{
+			const Progress *p = &r->peers[i];
+
+			if (((chosen->peers >> i) & 1) == 0 && is_prompt(r, p) &&
+				raft_conf_is_voter(conf, p->id) &&
+				(best == r->npeers || p->rtt_us < r->peers[best].rtt_us))
+				best = i;
+		}
+		if (best == r->npeers)
+			return false;
+		chosen->peers |= (uint64_t) 1 << best;
+	}
+	return true;
+}
+
+/* A round for reads. */
+static void
+ask_quorum(Raft *r)
+{
+	Chosen		chosen;
+
+	if (!choose_quorum(r, &chosen))
+	{
+		raft_broadcast_heartbeat(r);
+		return;
+	}
+	raft_begin_round(r);
+	for (uint32_t i = 0; i < r->npeers; i++)
+		if ((chosen.peers >> i) & 1)
+			raft_send_heartbeat(r, &r->peers[i]);
+}
+
+/* When a narrow round is late; INT64_MAX: nobody waits for one. */
+int64_t
+raft_narrow_deadline(const Raft *r)
+{
+	int64_t		slowest_us = 0;
+
+	RAFT_ASSERT(r->role == RAFT_LEADER);
+	if (r->waits.n == 0 || r->waits.waits[0].round <= r->wide_round)
+		return INT64_MAX;
+	for (uint32_t i = 0; i < r->npeers; i++)
+	{
+		const Progress *p = &r->peers[i];
+
+		if (p->asked_round > p->acked_round && p->asked_round > r->wide_round &&
+			patience_us(r, p) > slowest_us)
+			slowest_us = patience_us(r, p);
+	}
+	return r->waits.waits[0].since_us + slowest_us;
+}
+
 static void
 flush_leader_reads(Raft *r)
 {
@@ -187,7 +313,7 @@ flush_leader_reads(Raft *r)
 	if (r->round - r->confirmed_round >= RAFT_OPEN_ROUNDS &&
 		r->now_us - r->round_start_us[r->round % RAFT_ROUNDS] < r->cfg.heartbeat_interval_us)
 		return;
-	raft_broadcast_heartbeat(r);
+	ask_quorum(r);
 	for (size_t i = first; i < r->waits.n; i++)
 	{
 		r->waits.waits[i].round = r->round;

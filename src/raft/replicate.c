@@ -255,19 +255,43 @@ departed(Raft *r, Progress *p)
 	return p->departing_grace > 3;
 }
 
+/* A new round of heartbeats; who gets it is up to the caller. */
+void
+raft_begin_round(Raft *r)
+{
+	RAFT_ASSERT(r->role == RAFT_LEADER);
+	r->round++;
+	r->round_start_us[r->round % RAFT_ROUNDS] = r->now_us;
+}
+
+void
+raft_send_heartbeat(Raft *r, Progress *p)
+{
+	RaftMsg		m = {0};
+
+	m.type = RAFT_MSG_HEARTBEAT;
+	m.context = r->round;
+	/* never above what this peer has of us (P-12) */
+	m.commit = p->match < r->hard.commit ? p->match : r->hard.commit;
+	m.hint = r->cfg.lease_reads ? (uint64_t) r->cfg.election_timeout_us : 0;
+	if (p->acked_round >= p->asked_round)
+		p->silent_since_us = r->now_us;
+	p->asked_round = r->round;
+	raft_send(r, p->id, &m, false);
+	note_commit_told(r, p, p->match);
+}
+
 void
 raft_broadcast_heartbeat(Raft *r)
 {
 	uint32_t	kept = 0;
 
-	RAFT_ASSERT(r->role == RAFT_LEADER);
-	r->round++;
-	r->round_start_us[r->round % RAFT_ROUNDS] = r->now_us;
+	raft_begin_round(r);
+	r->wide_round = r->round;
 	r->heartbeat_deadline_us = r->now_us + r->cfg.heartbeat_interval_us;
 
 	for (uint32_t i = 0; i < r->npeers; i++)
 	{
-		RaftMsg		m = {0};
 		Progress   *p = &r->peers[kept];
 
 		if (departed(r, &r->peers[i]))
@@ -278,16 +302,10 @@ raft_broadcast_heartbeat(Raft *r)
 		if (kept != i)
 			*p = r->peers[i];
 		kept++;
-		m.type = RAFT_MSG_HEARTBEAT;
-		m.context = r->round;
-		/* never above what this peer has of us (P-12) */
-		m.commit = p->match < r->hard.commit ? p->match : r->hard.commit;
-		m.hint = r->cfg.lease_reads ? (uint64_t) r->cfg.election_timeout_us : 0;
-		raft_send(r, p->id, &m, false);
-		note_commit_told(r, p, p->match);
+		raft_send_heartbeat(r, p);
 
 		/*
-		 * The window has not moved since the last round: ask whether it arrived.
+		 * The window has not moved since the last one: ask whether it arrived.
 		 * The refusal, if not, starts probing.
 		 */
 		if (p->state == PROGRESS_REPLICATE && p->count > 0)

@@ -64,6 +64,150 @@ reads_that_come_together_share_a_round(void)
 		CHECK(read_ok(2, i));
 }
 
+/* ---------- as few messages as will do ---------- */
+
+/* Among three a forwarded read is its sender's answer, too. */
+static void
+forwarded_read_of_three_needs_no_round(void)
+{
+	uint64_t	index;
+
+	cluster(3);
+	elect(1);
+	index = propose(1, "a");
+	settle();
+	read_index(2, 1);
+	deliver(RAFT_MSG_READ_INDEX, 2, 1);
+	CHECK_EQ(count_msgs(RAFT_MSG_HEARTBEAT, 1, ANY), 0);
+	deliver(RAFT_MSG_READ_INDEX_RESP, 1, 2);
+	CHECK(read_ok(2, 1));
+	CHECK(read_of(2, 1)->index >= index);
+}
+
+/* Elsewhere it is not enough. */
+static void
+P39_forwarded_read_alone_is_no_quorum_of_five(void)
+{
+	cluster(5);
+	elect(1);
+	run(HB_US);
+	isolate_groups(IDS(1, 2), IDS(3, 4, 5));
+	read_index(2, 1);
+	settle();
+	CHECK(!read_done(2, 1));
+	heal();
+	run(2 * HB_US);
+	CHECK(read_ok(2, 1));
+}
+
+static void
+P39_forwarded_read_of_a_learner_confirms_nothing(void)
+{
+	cluster_of(IDS(1, 2, 3), IDS(4));
+	elect(1);
+	run(HB_US);
+	isolate(2);
+	isolate(3);
+	read_index(4, 1);
+	settle();
+	CHECK(!read_done(4, 1));
+}
+
+static void
+P39_forwarded_read_of_one_half_is_not_enough(void)
+{
+	cluster_of(IDS(1, 2, 3), IDS(4, 5));
+	elect(1);
+	CHECK_EQ(try_change_explicit(1, IDS(1, 4, 5), 0, NULL), RAFT_OK);
+	settle();
+	run(HB_US);
+	isolate_groups(IDS(1, 2), IDS(3, 4, 5));
+	read_index(2, 1);
+	settle();
+	CHECK(!read_done(2, 1));
+}
+
+/*
+ * A request that was under way for long reaches a leader that is none any more:
+ * what it says holds for the reads that it was sent for, and nobody waits for
+ * those.
+ */
+static void
+P38_late_request_at_a_stale_leader(void)
+{
+	Packet	   *late;
+
+	cluster(3);
+	elect(1);
+	run(HB_US);
+	read_index(2, 'A');
+	late = take(RAFT_MSG_READ_INDEX, 2, 1);
+	isolate(1);
+	elect(3);
+	propose(3, "newer");
+	settle();
+	CHECK(read_done(2, 'A') && !read_ok(2, 'A'));
+	read_index(1, 'B');
+	read_index(2, 'C');
+	drop(RAFT_MSG_READ_INDEX, 2, 3);
+	heal();
+	put(late);
+	deliver(RAFT_MSG_READ_INDEX, 2, 1);
+	CHECK(!read_done(1, 'B'));
+	CHECK_EQ(deliver_all(RAFT_MSG_READ_INDEX_RESP, 1, 2), 1);
+	CHECK(!read_done(2, 'C'));
+	run(2 * T_US);
+	CHECK(read_done(1, 'B') && read_done(2, 'C'));
+}
+
+static void
+round_of_a_read_is_narrow(void)
+{
+	cluster(5);
+	elect(1);
+	run(2 * HB_US);
+	drop(ANY, ANY, ANY);
+	read_index(1, 1);
+	CHECK_EQ(count_msgs(RAFT_MSG_HEARTBEAT, 1, ANY), 2);
+	settle();
+	CHECK(read_ok(1, 1));
+}
+
+/* Whom it went to does not answer: soon all are asked, and next time others. */
+static void
+late_answer_widens_the_round(void)
+{
+	uint32_t	silent;
+
+	cluster(3);
+	elect(1);
+	run(2 * HB_US);
+	read_index(1, 1);
+	CHECK_EQ(count_msgs(RAFT_MSG_HEARTBEAT, 1, ANY), 1);
+	silent = count_msgs(RAFT_MSG_HEARTBEAT, 1, 2) > 0 ? 2 : 3;
+	isolate(silent);
+	settle();
+	CHECK(!read_done(1, 1));
+	elapse_one(1, HB_US / 4);
+	settle();
+	CHECK(read_ok(1, 1));
+	elapse_one(1, HB_US / 4);
+	read_index(1, 2);
+	settle();
+	CHECK(read_ok(1, 2));
+
+	/* once it has answered it is as good as the other one */
+	heal();
+	run(4 * HB_US);
+	isolate(2 + 3 - silent);
+	read_index(1, 3);
+	settle();
+	if (!read_done(1, 3))
+		elapse_one(1, HB_US / 4);
+	settle();
+	CHECK(read_ok(1, 3));
+}
+
 /* ---------- P-37 ---------- */
 
 /* etcd#7331, TestReadOnlyForNewLeader */
@@ -144,7 +288,8 @@ P38_doubled_request_and_delayed_heartbeat_answers(void)
 	Packet	   *delayed[16];
 	int			n = 0;
 
-	cluster(3);
+	/* five: leader and sender are no quorum, so rounds decide */
+	cluster(5);
 	elect(1);
 	run(HB_US);
 	read_index(2, 'A');
@@ -770,6 +915,9 @@ P42_lease_does_not_survive_its_term(void)
 const Test	tests_reads[] = {
 	TEST(reads_on_leader_follower_learner),
 	TEST(reads_that_come_together_share_a_round),
+	TEST(forwarded_read_of_three_needs_no_round),
+	TEST(round_of_a_read_is_narrow),
+	TEST(late_answer_widens_the_round),
 	TEST(P37_new_leader_answers_after_its_own_entry_is_committed),
 	TEST(P37_forwarded_read_waits_for_it_too),
 	TEST(P38_doubled_request_and_delayed_heartbeat_answers),
@@ -777,6 +925,10 @@ const Test	tests_reads[] = {
 	TEST(P38_answer_to_an_earlier_life),
 	TEST(P38_same_id_from_two_members),
 	TEST(P38_random_delays_and_doubles),
+	TEST(P38_late_request_at_a_stale_leader),
+	TEST(P39_forwarded_read_alone_is_no_quorum_of_five),
+	TEST(P39_forwarded_read_of_a_learner_confirms_nothing),
+	TEST(P39_forwarded_read_of_one_half_is_not_enough),
 	TEST(P39_partitioned_leader_answers_nothing),
 	TEST(P39_round_begun_before_the_read_does_not_count),
 	TEST(P39_answers_of_learners_do_not_count),
