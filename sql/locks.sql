@@ -266,7 +266,7 @@ SELECT quorum.election_campaign('e', 'there', '0', :'lease');
 SELECT quorum.election_channel('e'), quorum.election_channel(repeat('e', 60));
 SELECT quorum.election_resign('e'), quorum.election_resign('e');
 SELECT * FROM quorum.election_leader('e');
-SELECT quorum.election_campaign('e', 'there', '1 s', :'lease') AS e \gset
+SELECT quorum.election_campaign('e', 'there', '1 min', :'lease') AS e \gset
 SELECT value FROM quorum.election_leader('e');
 \set VERBOSITY sqlstate
 SELECT quorum.election_resign('e', :e - 1), quorum.election_resign('e', :e);

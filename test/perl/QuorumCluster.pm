@@ -194,10 +194,13 @@ sub add_tables
 	$self->settle;
 }
 
-# One value, or '' when it cannot be had now.
+# One value, or '' when it cannot be had now: of no node (leader() between two
+# leaders) either.
 sub ask
 {
 	my ($self, $node, $sql) = @_;
+
+	return '' unless defined $node;
 	my ($status, $out) = $node->psql($DB, $sql, timeout => 15, timed_out => \my $late);
 
 	return (defined $status && $status == 0 && defined $out) ? $out : '';
@@ -316,12 +319,23 @@ sub fails_with
 	};
 }
 
+# What a view of something asynchronous says in the end: polls until it is that,
+# and compares.
+sub comes_to_be
+{
+	my ($self, $node, $sql, $wanted, $what) = @_;
+	my $got;
+
+	poll(sub { ($got = $self->ask($node, $sql)) eq $wanted });
+	return is($got, $wanted, $what);
+}
+
 # 1 once the server has noticed that it is cut off.
 sub poll_no_quorum
 {
 	my ($self, $node) = @_;
 
-	return poll(sub { $self->ask($node, 'SELECT has_quorum FROM quorum.status') eq 'f' }, 15) ? 1 : 0;
+	return poll(sub { $self->ask($node, 'SELECT has_quorum FROM quorum.status') eq 'f' }) ? 1 : 0;
 }
 
 # Change a replicated table on one server only, as a broken disk might: the
@@ -454,7 +468,7 @@ sub log_matches
 {
 	my ($self, $node, $pattern, $bound_s) = @_;
 
-	return poll(sub { slurp_file($node->logfile) =~ $pattern }, $bound_s // 20);
+	return poll(sub { slurp_file($node->logfile) =~ $pattern }, $bound_s);
 }
 
 # --- load in the background (test/tools/load.c) ---

@@ -29,7 +29,7 @@ for my $node ($c->nodes)
 {
 	is($node->safe_psql($db, 'SELECT count(*), count(DISTINCT node_id) FROM quorum.members'),
 		'3|3', $node->name . ' knows all members');
-	is($node->safe_psql($db, 'SELECT bool_and(reachable) FROM quorum.members'),
+	$c->comes_to_be($node, 'SELECT bool_and(reachable) FROM quorum.members',
 		't', $node->name . ' reaches all members');
 }
 is($c->node(1)->safe_psql($db, 'SELECT count(DISTINCT cluster_id) FROM quorum.status'),

@@ -8,7 +8,8 @@ use QuorumCluster;
 use Test::More;
 
 my $db = $QuorumCluster::DB;
-my $c = QuorumCluster->new(nodes => 3);
+# so patient that only trouble on the port could cost a leader its place
+my $c = QuorumCluster->new(nodes => 3, conf => "quorum.election_timeout = '2s'\n");
 my $n = 0;
 
 sub write_on

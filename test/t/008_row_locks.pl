@@ -8,7 +8,8 @@ use QuorumCluster;
 use Test::More;
 
 my $db = $QuorumCluster::DB;
-my $c = QuorumCluster->new(nodes => 3);
+# so patient that there is one leader all the time, and no entry of an election
+my $c = QuorumCluster->new(nodes => 3, conf => "quorum.election_timeout = '2s'\n");
 
 $c->found;
 $c->everywhere(q(

@@ -165,7 +165,7 @@ for my $who ('follower', 'leader')
 	all_there($what);
 	ok($c->log_matches($node, qr/has everything again that its damaged log had lost, and votes/),
 		"$what: its log says when everything is back");
-	is($c->ask($c->wait_for_leader, 'SELECT bool_and(is_voter AND reachable) FROM quorum.members'), 't',
+	$c->comes_to_be($c->wait_for_leader, 'SELECT bool_and(is_voter AND reachable) FROM quorum.members', 't',
 		"$what: three voters");
 	votes_again($node, $what);
 }

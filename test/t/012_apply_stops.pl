@@ -36,7 +36,7 @@ sub goes_on
 
 	$c->settle;
 	$c->tables_equal('t', "$what: equal when the cause is gone");
-	is($node->safe_psql($db, q(SELECT coalesce(detail, '') FROM quorum.status)), '', "$what: nothing in the status");
+	$c->comes_to_be($node, q(SELECT coalesce(detail, 'nothing') FROM quorum.status), 'nothing', "$what: nothing in the status");
 }
 
 # --- a table that is missing here, then one that is different ---

@@ -47,7 +47,7 @@ sub fails_on_one
 	$odd->safe_psql($db, $mend);
 	$c->settle;
 	$c->tables_equal([ 't', 'other' ], "$what: equal when the cause is gone");
-	is($odd->safe_psql($db, q(SELECT coalesce(detail, '') FROM quorum.status)), '', "$what: nothing in the status");
+	$c->comes_to_be($odd, q(SELECT coalesce(detail, 'nothing') FROM quorum.status), 'nothing', "$what: nothing in the status");
 }
 
 fails_on_one('a role that is missing', { others => 'CREATE ROLE reader' },

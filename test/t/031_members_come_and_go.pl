@@ -80,7 +80,7 @@ for my $i (1 .. 8)
 }
 for my $node ($leader, $near)
 {
-	ok(QuorumCluster::poll(sub { log_mb($node) <= 48 }, 30), $node->name . ' keeps a bounded log')
+	ok(QuorumCluster::poll(sub { log_mb($node) <= 48 }), $node->name . ' keeps a bounded log')
 	  or diag(sprintf '%.0f MB', log_mb($node));
 }
 
@@ -92,7 +92,7 @@ my $wiped = $c->add_node(name => 'wiped', conf => sprintf(
 $c->restart($wiped);
 $wiped->safe_psql($db, 'CREATE EXTENSION pg_quorum');
 is(status($wiped, q(role || coalesce(leader, ' none'))), 'stopped none', 'by itself it is no member');
-is($c->ask($leader, sprintf q(SELECT reachable FROM quorum.members WHERE node_name = '%s'), $away->name), 'f',
+$c->comes_to_be($leader, sprintf(q(SELECT reachable FROM quorum.members WHERE node_name = '%s'), $away->name), 'f',
 	'and none takes it for one');
 $c->fails_with($wiped, sprintf(q(SELECT quorum.join_cluster('%s')), $c->address($leader)), '42710',
 	qr/has a member of the name "\Q${\$away->name}\E" already.*replace => true/s, 'it is refused, and told what to do');

@@ -9,7 +9,7 @@ use QuorumCluster;
 use Test::More;
 
 my $db = $QuorumCluster::DB;
-my $c = QuorumCluster->new(nodes => 3, conf => "wal_level = replica\nmax_wal_senders = 4\nmax_replication_slots = 4\n");
+my $c = QuorumCluster->new(nodes => 3, conf => "quorum.election_timeout = '2s'\nwal_level = replica\nmax_wal_senders = 4\nmax_replication_slots = 4\n");
 my ($one, $two, $three) = $c->nodes;
 my @tables = qw(load load_counter t);
 
@@ -121,7 +121,7 @@ $c->restart($four);
 $c->wait_until('it says what it is', sub { status($four, 'detail') =~ /data directory is that of member "n2", or a copy/ });
 is($four->safe_psql($db, 'SELECT count(*) > 0 FROM t'), 't', 'it can be read');
 isnt(write_t($four, 'no'), '', 'and not written');
-is($c->ask($one, q(SELECT count(*) FILTER (WHERE reachable) FROM quorum.members)), '3', 'the others do not take it for n2');
+$c->comes_to_be($one, q(SELECT count(*) FILTER (WHERE reachable) FROM quorum.members), '3', 'the others do not take it for n2');
 $c->join_node($four, $one);
 ok($c->log_matches($four, qr/nothing is copied/), 'with the tables that came with the copy');
 my $done = $c->acknowledged($load);
@@ -145,7 +145,7 @@ $c->fails_with($wiped, sprintf(q(SELECT quorum.join_cluster('%s')), $c->address(
 	'the name is taken');
 $wiped->safe_psql($db, sprintf q(SELECT quorum.join_cluster('%s', replace => true)), $c->address($one));
 is(status($wiped, 'role'), 'follower', 'unless it says that it replaces it: one call');
-is($c->ask($two, q(SELECT count(*), count(*) FILTER (WHERE node_name = 'n4' AND reachable) FROM quorum.members)), '4|1', 'in its place');
+$c->comes_to_be($two, q(SELECT count(*), count(*) FILTER (WHERE node_name = 'n4' AND reachable) FROM quorum.members), '4|1', 'in its place');
 is(write_t($_, 'wiped'), '', 'all write: ' . $_->name) for $c->nodes;
 $c->settle;
 $c->tables_equal(\@tables, 'all equal');

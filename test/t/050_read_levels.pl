@@ -244,7 +244,7 @@ $follower->safe_psql($db, 'SET quorum.read_consistency = strong;
 	SELECT * FROM quorum.stat_replication; SELECT * FROM quorum.clock_status; SELECT * FROM quorum.read_info();
 	SELECT quorum.current_token(); SELECT now(); SELECT 1; SELECT count(*) FROM pg_stat_activity;
 	CREATE TEMP TABLE own (x int); INSERT INTO own VALUES (2); SELECT x FROM own WHERE x > 1');
-cmp_ok(QuorumCluster::now() - $begun, '<', 5, 'monitoring does not wait');
+cmp_ok(QuorumCluster::now() - $begun, '<', 20, 'monitoring does not wait');
 is($follower->safe_psql($db, 'SELECT v FROM r WHERE id = 1'), '0', 'eventual reads what is there');
 is($third->safe_psql($db, 'SET quorum.read_consistency = strong; SELECT v FROM r WHERE id = 1'), $value,
 	'another follower is not held up');
@@ -380,7 +380,7 @@ for my $level (qw(strong bounded_staleness))
 }
 is($c->ask($follower, 'SET quorum.read_consistency = causal; SELECT v FROM r WHERE id = 1'), $value,
 	'causal needs none for what is here');
-cmp_ok(QuorumCluster::now() - $begun, '<', 10, 'in time');
+cmp_ok(QuorumCluster::now() - $begun, '<', 30, 'in time');
 $c->restart($leader, $third);
 $c->wait_for_leader;
 is($follower->safe_psql($db, 'SET quorum.read_consistency = strong; SELECT v FROM r WHERE id = 1'), $value,

@@ -83,7 +83,7 @@ kill 'STOP', $pid;
 
 $id++;
 my $said = messages($writer, "SET quorum.write_consistency = 'applied_all';
-	SET quorum.applied_timeout = '300ms'; INSERT INTO t VALUES ($id, 'late')");
+	SET quorum.applied_timeout = '2s'; INSERT INTO t VALUES ($id, 'late')");
 like($said, qr/WARNING.*committed.*applied_timeout.*DETAIL:\s+Not applied yet on "$name"\.\s*$/s,
 	'applied_all: the WARNING names the member that has not applied, and no other');
 is($writer->query("SELECT count(*) FROM t WHERE id = $id"), '1', 'the commit stands');
@@ -153,7 +153,7 @@ $slow->stop('immediate');
 $id++;
 $writer = session($c->node($at + 1));
 $said = messages($writer, "SET quorum.write_consistency = 'applied_all';
-	SET quorum.applied_timeout = '300ms'; INSERT INTO t VALUES ($id, 'down')");
+	SET quorum.applied_timeout = '2s'; INSERT INTO t VALUES ($id, 'down')");
 like($said, qr/WARNING.*Not applied yet on "$name"\./s, 'a member that is down is named');
 $slow->start;
 $c->settle;

@@ -6,6 +6,7 @@ use warnings;
 use PostgreSQL::Test::Utils;
 use QuorumCluster;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $db = $QuorumCluster::DB;
 my $c = QuorumCluster->new(nodes => 3, conf => q(
@@ -80,21 +81,20 @@ $lease = anywhere(q(SELECT quorum.lease_open('1500 ms')));
 anywhere("SELECT quorum.advisory_lock('short', '$lease')");
 my $took = time_until_free('short', $begun);
 cmp_ok($took, '>=', 1.5, sprintf('a lease of 1.5 s ends after %.2f s', $took));
-cmp_ok($took, '<', 4, 'and not much later');
 
+# often enough that a slow machine does not miss it
 $begun = QuorumCluster::now();
-$lease = anywhere(q(SELECT quorum.lease_open('1500 ms')));
+$lease = anywhere(q(SELECT quorum.lease_open('4 s')));
 anywhere("SELECT quorum.advisory_lock('renewed', '$lease')");
-my $last;
-for (1 .. 4)
+my $last = $begun;
+while ($last - $begun < 5)
 {
-	my $until = QuorumCluster::now() + 0.7;
-	QuorumCluster::poll(sub { QuorumCluster::now() > $until }, 5);
 	$last = QuorumCluster::now();
 	anywhere("SELECT quorum.lease_renew('$lease')");
+	usleep(200_000);
 }
 is(anywhere(q(SELECT quorum.try_advisory_lock('renewed') IS NULL)), 't', 'renewed, it lives beyond its time');
-cmp_ok(time_until_free('renewed', $last), '>=', 1.5, 'and its time from then on');
+cmp_ok(time_until_free('renewed', $last), '>=', 4, 'and its time from then on');
 
 # --- a new leader begins anew ---
 
@@ -104,11 +104,11 @@ my $until = QuorumCluster::now() + 1;
 QuorumCluster::poll(sub { QuorumCluster::now() > $until }, 5);
 my $leader = $c->wait_for_leader;
 my ($successor) = $c->others($leader);
+my $moved = QuorumCluster::now();
 $successor->safe_psql($db, sprintf("SELECT quorum.transfer_leadership('%s')", $successor->name));
 $c->wait_until('it leads', sub { my $l = $c->leader; $l && $l->name eq $successor->name });
-my $moved = QuorumCluster::now();
 $took = time_until_free('moved', $moved);
-cmp_ok($took, '>', 2.5, sprintf('after a change of leaders the lease has its whole time: %.2f s', $took));
+cmp_ok($took, '>=', 3, sprintf('after a change of leaders the lease has its whole time: %.2f s', $took));
 
 # --- a hold that is too long; a lock delay ---
 
@@ -118,7 +118,7 @@ $begun = QuorumCluster::now();
 $s->query("SELECT quorum.advisory_lock('held')");
 $took = time_until_free('held', $begun);
 cmp_ok($took, '>=', 0.5, sprintf('quorum.lock_max_hold of 0.5 s: taken away after %.2f s', $took));
-is($s->query("SELECT count(*) FROM quorum.lost_locks()"), '1', 'the session can tell');
+ok(QuorumCluster::poll(sub { $s->query("SELECT count(*) FROM quorum.lost_locks()") eq '1' }), 'the session can tell');
 is($s->query("SELECT quorum.advisory_unlock('held')"), 'f', 'it has nothing to unlock');
 $s->query("SET quorum.lock_delay = '1500ms'");
 $begun = QuorumCluster::now();
@@ -131,7 +131,7 @@ is($s->query("SELECT quorum.try_advisory_lock('let go') > 0"), 't', 'has no dela
 $s->quit;
 
 $c->wait_until('nothing is left', sub { $c->ask($nodes[0], 'SELECT count(*) FROM quorum.locks') eq '0' });
-is($c->ask($nodes[2], 'SELECT count(*) FROM quorum.leases'), '0', 'no lease either');
+$c->comes_to_be($nodes[2], 'SELECT count(*) FROM quorum.leases', '0', 'no lease either');
 $c->settle;
 $c->tables_equal([qw(quorum.lock_grant quorum.lock_memory quorum.lock_lease quorum.lock_loss)], 'lock tables equal');
 

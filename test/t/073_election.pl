@@ -61,7 +61,6 @@ my $begun = QuorumCluster::now();
 $c->kill9($dead);
 my ($third) = $candidates[$heir]->query('SELECT 1') =~ /token (\d+)/;
 cmp_ok($third // 0, '>', $second, sprintf('the leader dies: the next one after %.1f s', QuorumCluster::now() - $begun));
-cmp_ok(QuorumCluster::now() - $begun, '<', 15, 'in time');
 splice @observers, $dead->name eq 'n2' ? 1 : 2, 1;
 told('after its death', qr/"token":$third\}/);
 $candidates[$_]->quit for 0, $heir;
@@ -73,7 +72,7 @@ $c->wait_until('nobody leads', sub { $c->ask($c->node(1), q(SELECT count(token) 
 # --- a semaphore ---
 
 my $lease = $c->node(1)->safe_psql($db, q(SELECT quorum.lease_open('30 s')));
-my $short = $c->node(2)->safe_psql($db, q(SELECT quorum.lease_open('1 s')));
+my $short = $c->node(2)->safe_psql($db, q(SELECT quorum.lease_open('5 s')));
 is($c->node(2)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$lease', 2) > 0"), 't', 'two of three');
 is($c->node(3)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$short') > 0"), 't', 'the third');
 is($c->node(1)->safe_psql($db, "SELECT quorum.semaphore_acquire('pool', 3, '$lease', 1, '0') IS NULL"), 't', 'no fourth');

@@ -82,7 +82,8 @@ my $load = $c->start_load(nodes => [ $one, $two ], clients => 2);
 $c->wait_until('the load runs', sub { $c->acknowledged($load) > 20 });
 $c->restart($late);
 # the old state or the new one, never half
-my $seen = $c->ask($late, q(SELECT count(*) || ' ' || count(*) FILTER (WHERE note = 'changed') FROM orders));
+my $seen;
+$c->wait_until('it can be read', sub { $seen = $c->ask($late, q(SELECT count(*) || ' ' || count(*) FILTER (WHERE note = 'changed') FROM orders)) });
 $c->wait_until('an image comes by itself', sub { images_of($late) == 2 });
 like($seen, qr/^500 (?:0|166)$/, 'what is read meanwhile is the old state or the new one');
 $c->stop_load($load);
@@ -156,7 +157,7 @@ $c->restart($giver);
 $c->wait_until('the image comes all the same', sub { images_of($late) > $before });
 $c->settle;
 $c->tables_equal(\@tables, 'all tables are equal after the crashes');
-is($c->ask($late, 'SELECT detail IS NULL FROM quorum.status'), 't', 'nothing is left to be said');
+$c->comes_to_be($late, 'SELECT detail IS NULL FROM quorum.status', 't', 'nothing is left to be said');
 
 for my $node ($c->nodes)
 {

@@ -102,8 +102,8 @@ $c->wait_until('it joins by itself', sub { has_joined($new) });
 $c->stop_load($load);
 $c->settle;
 $c->tables_equal(\@tables, 'all tables are equal');
-is($new->safe_psql($db, 'SELECT count(*) FROM quorum._image_table'), '0', 'nothing is left of the attempts');
-is($new->safe_psql($db, q(SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%loading%')), '0', 'nor of the guard');
+$c->comes_to_be($new, 'SELECT count(*) FROM quorum._image_table', '0', 'nothing is left of the attempts');
+$c->comes_to_be($new, q(SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%loading%'), '0', 'nor of the guard');
 
 # --- connections break, and the giving member dies ---
 

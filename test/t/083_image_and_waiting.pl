@@ -46,7 +46,7 @@ my $healed = QuorumCluster::now();
 $f->mend;
 $c->settle;
 diag(sprintf 'all equal %.1f s after the member was back', QuorumCluster::now() - $healed);
-ok($c->log_matches($away, qr/has an image of entry.*has an image of entry/s, 1), 'it was an image that it needed');
+ok($c->log_matches($away, qr/has an image of entry.*has an image of entry/s), 'it was an image that it needed');
 for my $waiter (@waiters)
 {
 	$waiter->query_until(qr/over/, "\n");

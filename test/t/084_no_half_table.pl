@@ -158,7 +158,7 @@ $c->wait_until('it knows', sub { $c->ask($new, 'SELECT role FROM quorum.status')
 $c->fails_with($new, 'SELECT count(*) FROM big', '55000', qr/is being loaded.*HINT:.*join_cluster/s, 'removed: the tables stay closed');
 $new->restart;
 $c->fails_with($new, 'SELECT count(*) FROM there', '55000', qr/is being loaded/, 'after a restart, too');
-is($c->ask($new, 'SELECT role FROM quorum.status'), 'removed', 'it is still removed');
+$c->comes_to_be($new, 'SELECT role FROM quorum.status', 'removed', 'it is still removed');
 $session = start_joining();
 $c->wait_until('all but one again', sub { is_held() && $c->ask($new, 'SELECT role FROM quorum.status') eq 'learner' });
 

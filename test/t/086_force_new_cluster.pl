@@ -51,7 +51,7 @@ my ($state, $out, $err) = $c->try_sql($one, 'SELECT quorum.force_new_cluster()')
 is($state, '', 'forced') or diag($err);
 like($err, qr/WARNING.*goes on alone, as cluster \Q$out\E.*DETAIL.*\Q$old_id\E.*HINT/s, 'with a loud warning');
 isnt($out, $old_id, 'as another cluster');
-is(status($one, 'role, cluster_id, has_quorum'), "leader|$out|t", 'it leads');
+$c->comes_to_be($one, 'SELECT role, cluster_id, has_quorum FROM quorum.status', "leader|$out|t", 'it leads');
 like(status($one, 'detail'), qr/goes on alone.*\Q$old_id\E.*force_new_cluster/, 'and says what it is');
 ok($c->log_matches($one, qr/forced to go on alone as cluster \Q$out\E/), 'in the log, too');
 is($c->ask($one, 'SELECT string_agg(node_name, $$,$$) FROM quorum.members'), 'n1', 'the only member');
