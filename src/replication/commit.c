@@ -28,9 +28,11 @@
 #include "catalog/pg_index.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
 
@@ -44,6 +46,9 @@
 #include "replication/session.h"
 #include "replication/stats.h"
 #include "replication/writeset_build.h"
+
+/* A refused transaction: for how long it waits for what it was refused for. */
+#define RETRY_WAIT_US	INT64CONST(500000)
 
 PG_FUNCTION_INFO_V1(quorum_transaction_token);
 
@@ -60,6 +65,7 @@ static HlcStamp decided_stamp;
 static uint64 decided_index;
 static bool decided = false;
 static ErrorContextCallback in_doubt;
+static uint64 in_the_way = 0;	/* the entry that this transaction was refused for */
 
 static int64
 now_us(void)
@@ -158,6 +164,8 @@ report_refused(const NodeAnswer *answer)
 	stats_add(STAT_REFUSED, 1);
 	if (answer->conflict_key == 0)
 		stats_add(STAT_REFUSED_TOO_OLD, 1);
+	else
+		in_the_way = answer->conflict_index;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 			 errmsg("transaction conflicts with one that was ordered before it in the cluster"),
@@ -454,10 +462,29 @@ subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId par
 	}
 }
 
+/*
+ * A client that is refused tries again at once, and is refused for the same reason
+ * while this member has not applied what stood in the way. So it gets its answer a
+ * moment later, when nothing is locked any more that the entry may need. Called
+ * for each owner of the tree, with interrupts held.
+ */
+static void
+resources_released(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	uint64		index = in_the_way;
+
+	if (index == 0 || phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	in_the_way = 0;
+	if (!is_commit && !ProcDiePending && !proc_exit_inprogress)
+		(void) node_wait_applied(index, node_monotonic_us() + RETRY_WAIT_US);
+}
+
 void
 commit_install(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
+	RegisterResourceReleaseCallback(resources_released, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
 

@@ -105,6 +105,52 @@ is(($c->try_sql($_, "SET quorum.ddl_gate_timeout = 0; BEGIN; $row FOR UPDATE; LO
 	'', 'locks alone commit on ' . $_->name) for $c->nodes;
 is($c->settle, $before, 'and are no entries');
 
+# --- whoever is refused and tries again at once sees what it was refused for ---
+
+# Refused on the second server for what the first one committed: how long that took.
+sub refused
+{
+	my ($session) = @_;
+
+	$session->query('BEGIN; INSERT INTO other VALUES (1000) ON CONFLICT DO NOTHING; SELECT v FROM parent WHERE id = 1 FOR SHARE');
+	$c->node(1)->safe_psql($db, 'UPDATE parent SET v = v + 1 WHERE id = 1');
+	my $begun = QuorumCluster::now();
+	$session->{stderr} = '';
+	$session->query('COMMIT');
+	like($session->{stderr}, qr/40001/, 'refused');
+	return QuorumCluster::now() - $begun;
+}
+
+sub hold
+{
+	my ($on) = @_;
+
+	$c->node(2)->safe_psql($db, "ALTER SYSTEM SET quorum.debug_apply_hold = $on");
+	$c->node(2)->reload;
+	$c->wait_until("apply is held: $on", sub { $c->ask($c->node(2), q(SHOW quorum.debug_apply_hold)) eq $on });
+}
+
+my $session = $c->node(2)->background_psql($db, on_error_stop => 0);
+$session->query('\set VERBOSITY verbose');
+my $again = 0;
+for my $round (1 .. 10)
+{
+	refused($session);
+	$session->{stderr} = '';
+	$session->query('UPDATE parent SET v = v + 1 WHERE id = 1');
+	$again++ if $session->{stderr} ne '';
+	$c->settle;
+}
+cmp_ok($again, '<', 5, "of ten retries $again were refused again");
+# and it is not kept waiting where nothing is applied
+hold('on');
+my $took = refused($session);
+cmp_ok($took, '>=', 0.5, sprintf('what it was refused for is waited for, but not for good: %.2f s', $took));
+hold('off');
+$session->quit;
+$c->settle;
+$c->tables_equal([qw(parent child oncall other)], 'tables equal');
+
 is($_->safe_psql($db, 'SELECT defects FROM quorum.stat_replication'), '0',
 	'no decided transaction had to give way on ' . $_->name) for $c->nodes;
 
