@@ -42,11 +42,11 @@
 #include "node/node.h"
 #include "replication/replication.h"
 
-/* At the end of a transaction: for how long its releases are waited for. */
+/* At the end of a transaction: for how long the next one of its releases is waited for. */
 #define RELEASE_WAIT_US		INT64CONST(1000000)
 
 /* quorum.locks waits so long for what this session itself has released. */
-#define SETTLE_US			INT64CONST(500000)
+#define SETTLE_US			INT64CONST(2000000)
 
 /*
  * The first lock of a server begins its lease, and the first renewal confirms it a
@@ -449,6 +449,7 @@ release_unheld(void)
 {
 	int64		deadline_us = node_monotonic_us() + RELEASE_WAIT_US;
 	bool		wait = !proc_exit_inprogress;
+	uint64		index;
 	LocalLock  *lock;
 
 	if (wait)
@@ -464,7 +465,11 @@ release_unheld(void)
 		}
 		lock->drop = InvalidDsaPointer;
 		post_release(lock, false);	/* it is on its way */
-		lock_released_at(lock_drop_wait(drop, deadline_us, false));
+		index = lock_drop_wait(drop, deadline_us, false);
+		lock_released_at(index);
+		/* thousands go in several entries: for as long as there are more */
+		if (index != 0)
+			deadline_us = node_monotonic_us() + RELEASE_WAIT_US;
 	}
 }
 
