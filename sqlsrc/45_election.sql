@@ -45,12 +45,30 @@ BEGIN
 	IF NOT quorum._in_log() THEN
 		RAISE insufficient_privilege USING MESSAGE = 'quorum._election_value is part of the log and cannot be called';
 	END IF;
+	-- said too late: another one leads
+	IF NOT EXISTS (SELECT FROM quorum.lock_grant g
+			WHERE g.key = $1 AND g.key_type = 4 AND g.token = $2) THEN
+		RETURN;
+	END IF;
 	INSERT INTO quorum.election_value AS v VALUES (name, token, value)
 	ON CONFLICT ON CONSTRAINT election_value_pkey DO UPDATE SET token = excluded.token, value = excluded.value
 		WHERE v.token <= excluded.token;
 	PERFORM quorum._election_notify(name, token);
 END
 $$;
+
+-- What could not be given back, nobody knows.
+CREATE FUNCTION quorum._election_give_back(name text, token bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM quorum.election_resign(name, token);
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+	RAISE EXCEPTION USING ERRCODE = 'statement_completion_unknown',
+		MESSAGE = format('whether election "%s" was won is unknown', name), DETAIL = SQLERRM,
+		HINT = 'quorum.election_leader tells.';
+END
+$$;
+REVOKE ALL ON FUNCTION quorum._election_give_back(text, bigint) FROM PUBLIC;
 
 -- election_campaign(name, value, wait, lease) - returns when this session (or the
 -- lease) leads: the fencing token; NULL when that was not within wait.
@@ -60,11 +78,19 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	token bigint := quorum._election_acquire(name, wait, lease);
 BEGIN
-	IF token IS NOT NULL AND value IS NOT NULL THEN
-		PERFORM quorum._submit_statement(
-			format('SELECT quorum._election_value(%L, %s, %L)', name, token, value));
+	IF token IS NULL OR value IS NULL THEN
+		RETURN token;
+	ELSIF octet_length(value) > 1048576 THEN
+		RAISE program_limit_exceeded USING MESSAGE = 'value of a candidate is too long',
+			DETAIL = 'The limit is 1 MB.';
 	END IF;
+	PERFORM quorum._submit_statement(
+		format('SELECT quorum._election_value(%L, %s, %L)', name, token, value));
 	RETURN token;
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+	-- an error means: not elected
+	PERFORM quorum._election_give_back(name, token);
+	RAISE;
 END
 $$;
 
@@ -162,6 +188,9 @@ DECLARE
 	caller text := quorum._latch_submit('create', name, count);
 BEGIN
 	RETURN EXISTS (SELECT FROM quorum.latch l WHERE l.name = latch_create.name AND l.created_by = caller);
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+	RAISE EXCEPTION USING ERRCODE = 'statement_completion_unknown',
+		MESSAGE = format('latch "%s" is there, but whether it was made now is not known', name), DETAIL = SQLERRM;
 END
 $$;
 
@@ -170,7 +199,13 @@ CREATE FUNCTION quorum.latch_count_down(name text, n bigint DEFAULT 1) RETURNS b
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM quorum._latch_submit('count', name, n);
-	RETURN (SELECT l.remaining FROM quorum.latch l WHERE l.name = latch_count_down.name);
+	BEGIN
+		RETURN (SELECT l.remaining FROM quorum.latch l WHERE l.name = latch_count_down.name);
+	EXCEPTION WHEN OTHERS OR query_canceled THEN
+		RAISE EXCEPTION USING ERRCODE = 'statement_completion_unknown',
+			MESSAGE = format('latch "%s" was counted down, but what remains is not known', name),
+			DETAIL = SQLERRM, HINT = 'Do not repeat it.';
+	END;
 END
 $$;
 

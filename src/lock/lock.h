@@ -132,6 +132,12 @@ extern LockResult lock_request(LkRecord *rec, const LkItem *items, int64 wait_us
 							   LockAnswer *answer);
 
 /*
+ * The grant of this request was made, and is not wanted after all: the Raft worker
+ * releases it. False: too many such at once. For leases; a session has its LockDrop.
+ */
+extern bool lock_forsake(RaftToken request);
+
+/*
  * Everything else that wants an answer: LK_OP_RELEASE (by token, of whoever it
  * is), LEASE_OPEN, LEASE_CLOSE, BREAK. Waits like a commit: a cancel counts only
  * while it was not taken (then the error is thrown), quorum.commit_timeout ends
@@ -171,8 +177,9 @@ extern uint64 lock_drop_wait(dsa_pointer drop, int64 deadline_us, bool interrupt
 /*
  * How long this member's server lease is certainly good, in microseconds from
  * now, counted from when the last confirmed renewal was sent. 0 or below: it may
- * be lost, and locks of its sessions with it. Only meaningful while a session
- * of this member holds something; PG_INT64_MAX: nothing is held.
+ * be lost, and locks of its sessions with it. It says nothing about what was lost
+ * before: that is not in the tables any more by then. Nobody asks for renewals, and
+ * this gets old, while no session of this member holds anything.
  */
 extern int64 lock_safe_us(void);
 

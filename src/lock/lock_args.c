@@ -309,3 +309,28 @@ lock_check_verdict(const NodeAnswer *answer, RaftToken token)
 			break;
 	}
 }
+
+void
+lock_wait_effect(uint64 index)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		(void) node_wait_applied(index, 0);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
+				 errmsg("the request took effect, but not on this server yet"),
+				 errdetail("%s", error->message),
+				 errhint("Do not repeat it.")));
+	}
+	PG_END_TRY();
+}

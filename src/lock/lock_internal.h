@@ -94,7 +94,6 @@ typedef struct LockShared
 	dsa_pointer at_work;		/* Raft worker alone */
 
 	pg_atomic_uint64 safe_until_us; /* Raft worker: node_monotonic_us(); 0 never */
-	pg_atomic_uint32 holding;	/* Raft worker: grants of this server's sessions */
 	pg_atomic_uint64 losses;	/* Raft worker: lock_losses() */
 
 	/* protects what follows; the Raft worker never waits for it */

@@ -27,7 +27,8 @@
 #define MIN_TTL_US			(100 * INT64CONST(1000))
 #define MAX_TTL_US			(30 * USECS_PER_DAY)
 #define RENEW_TIMEOUT_US	(10 * USECS_PER_SEC)
-#define TOKEN_PATIENCE_US	(USECS_PER_SEC)
+#define TOKEN_PATIENCE_US	(20 * INT64CONST(1000))
+#define TOKEN_TIMEOUT_US	(10 * USECS_PER_SEC)
 
 PG_FUNCTION_INFO_V1(quorum_lease_open);
 PG_FUNCTION_INFO_V1(quorum_lease_renew);
@@ -80,7 +81,7 @@ quorum_lease_open(PG_FUNCTION_ARGS)
 	}
 	(void) lock_submit(&rec, NULL, &answer);
 	lock_check_result(&answer);
-	(void) node_wait_applied(answer.index, 0);
+	lock_wait_effect(answer.index);
 	PG_RETURN_UUID_P(id);
 }
 
@@ -131,7 +132,7 @@ quorum_lease_close(PG_FUNCTION_ARGS)
 		default:
 			lock_check_result(&answer);
 	}
-	(void) node_wait_applied(answer.index, 0);
+	lock_wait_effect(answer.index);
 	PG_RETURN_BOOL(true);
 }
 
@@ -162,6 +163,31 @@ token_of_lease(const LockKey *key, uint8 mode, const pg_uuid_t *lease)
 	return token;
 }
 
+/*
+ * All that the former holder wrote is to be seen; else the lock is given back. What
+ * the lease held before is held as before, and was seen when it was acquired first.
+ */
+static void
+wait_granted(const LockAnswer *answer)
+{
+	if (answer->token != answer->index)
+	{
+		lock_wait_effect(answer->index);
+		return;
+	}
+	PG_TRY();
+	{
+		(void) node_wait_applied(answer->index, 0);
+	}
+	PG_CATCH();
+	{
+		if (!lock_forsake(answer->request))
+			elog(LOG, "a lock that was granted to a lease could not be given back");
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 bool
 lock_acquire_for_lease(const LockKey *keys, int nkeys, uint8 mode, const pg_uuid_t *lease,
 					   int64 wait_us, uint64 *tokens)
@@ -190,7 +216,7 @@ lock_acquire_for_lease(const LockKey *keys, int nkeys, uint8 mode, const pg_uuid
 		lock_check_result(&answer);
 		return false;
 	}
-	(void) node_wait_applied(answer.index, 0);
+	wait_granted(&answer);
 	tokens[0] = answer.token;
 	for (int i = 1; i < nkeys; i++)
 	{
@@ -204,20 +230,21 @@ lock_acquire_for_lease(const LockKey *keys, int nkeys, uint8 mode, const pg_uuid
 bool
 lock_wait_for_token(uint64 token)
 {
-	int64		deadline_us = node_monotonic_us() + TOKEN_PATIENCE_US;
+	uint64		known;
 
 	if ((int64) token <= 0)
 		return false;
-	while (node_applied_index() < token)
-	{
-		/* committed as far as is known here: it is coming */
-		bool		known = node_commit_index() >= token;
+	if (node_wait_applied(token, node_monotonic_us() + TOKEN_PATIENCE_US))
+		return true;
 
-		if (!node_wait_applied(Min(token, node_applied_index() + 1),
-							   known ? 0 : deadline_us))
-			return false;
-	}
-	return true;
+	/* made up, or is this server behind? */
+	if (!node_read_index(node_monotonic_us() + TOKEN_TIMEOUT_US, &known))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("whether token " UINT64_FORMAT " is good cannot be told now", token),
+				 errdetail("This server has no contact with a majority of the cluster."),
+				 errhint("Retry when quorum.status shows has_quorum.")));
+	return token <= known && node_wait_applied(token, 0);
 }
 
 typedef enum TokenOwner
@@ -291,7 +318,7 @@ lock_release_token(const LockKey *key, uint64 token)
 	if (lock_submit(&rec, &item, &answer) == LOCK_NOT_HELD)
 		return warn_not_released(key, token, NULL);
 	lock_check_result(&answer);
-	(void) node_wait_applied(answer.index, 0);
+	lock_wait_effect(answer.index);
 	return true;
 }
 
@@ -338,7 +365,7 @@ break_lock(FunctionCallInfo fcinfo, uint8 key_type)
 		PG_RETURN_BOOL(false);
 	}
 	lock_check_result(&answer);
-	(void) node_wait_applied(answer.index, 0);
+	lock_wait_effect(answer.index);
 	PG_RETURN_BOOL(true);
 }
 

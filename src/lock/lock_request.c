@@ -33,12 +33,39 @@ my_session(void)
 	return &lock_shared->sessions[compat_my_procno()];
 }
 
+/* False: all places are taken. */
+static bool
+set_forsaken(uint64 counter)
+{
+	LockSession *session = my_session();
+
+	for (int i = 0; i < LOCK_FORSAKEN; i++)
+	{
+		uint64		zero = 0;
+
+		if (pg_atomic_compare_exchange_u64(&session->forsaken[i], &zero, counter))
+		{
+			pg_atomic_fetch_add_u32(&lock_shared->forsaken, 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool
+lock_forsake(RaftToken request)
+{
+	bool		set = set_forsaken(request.counter);
+
+	lock_call_attention();
+	return set;
+}
+
 /* Let go of the request; the Raft worker withdraws it, or releases what comes of it. */
 static void
 leave(void)
 {
 	NodeSlot   *slot = &node_shared->slots[compat_my_procno()];
-	LockSession *session = my_session();
 	bool		refused;
 
 	if (waiting_counter == 0)
@@ -50,16 +77,8 @@ leave(void)
 	 */
 	refused = node_withdraw_post(slot) ||
 		(node_answered(slot) && slot->answer.verdict != NODE_COMMITTED);
-	for (int i = 0; i < LOCK_FORSAKEN && !refused; i++)
-	{
-		uint64		zero = 0;
-
-		if (pg_atomic_compare_exchange_u64(&session->forsaken[i], &zero, waiting_counter))
-		{
-			pg_atomic_fetch_add_u32(&lock_shared->forsaken, 1);
-			break;
-		}
-	}
+	if (!refused)
+		(void) set_forsaken(waiting_counter);
 	waiting_counter = 0;
 	node_turn_abandon();
 	if (!refused)

@@ -344,9 +344,10 @@ lock_acquire(const LockKey *keys, int nkeys, uint8 mode, LockScope scope, int64 
 		{
 			LockName	name = name_of(&keys[i], mode);
 
+			/* looked at once more when it is safe: it may be known only then that it is lost */
 			if (find_held(&name, &keys[i]) != NULL)
 				check_safe(&keys[i]);
-			else if (!is_wanted(&wanted, keys, &keys[i]))
+			if (find_held(&name, &keys[i]) == NULL && !is_wanted(&wanted, keys, &keys[i]))
 				want(&wanted, &keys[i], i, mode);
 		}
 	}

@@ -62,7 +62,6 @@ lock_shmem_init(void)
 	pg_atomic_init_u64(&lock_shared->spent, InvalidDsaPointer);
 	lock_shared->at_work = InvalidDsaPointer;
 	pg_atomic_init_u64(&lock_shared->safe_until_us, 0);
-	pg_atomic_init_u32(&lock_shared->holding, 0);
 	pg_atomic_init_u64(&lock_shared->losses, 0);
 	lock_shared->image = InvalidDsaPointer;
 	pg_atomic_init_u32(&lock_shared->image_there, 0);
@@ -88,8 +87,8 @@ lock_call_attention(void)
 int64
 lock_safe_us(void)
 {
-	if (lock_shared == NULL || pg_atomic_read_u32(&lock_shared->holding) == 0)
-		return PG_INT64_MAX;
+	if (lock_shared == NULL)
+		return 0;
 	return (int64) pg_atomic_read_u64(&lock_shared->safe_until_us) - node_monotonic_us();
 }
 

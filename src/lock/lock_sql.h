@@ -68,6 +68,12 @@ extern void lock_check_result(const LockAnswer *answer);
 /* Of node_submit(). */
 extern void lock_check_verdict(const NodeAnswer *answer, RaftToken token);
 
+/*
+ * Until the entry is applied here. It stands: an interruption, or whatever else goes
+ * wrong meanwhile, becomes 40003.
+ */
+extern void lock_wait_effect(uint64 index);
+
 extern void lock_define_session_settings(void);
 extern int	quorum_lock_max_hold_ms;
 extern int	quorum_lock_delay_ms;
@@ -108,7 +114,8 @@ extern bool lock_release_token(const LockKey *key, uint64 token);
 
 /*
  * A token may be ahead of what is applied here: wait for it, if it can be a
- * token at all. False: nothing of the kind is known here within a moment.
+ * token at all. False: it is ahead of the whole cluster. An error where that cannot
+ * be asked: a server that is behind must not call a good token bad.
  */
 extern bool lock_wait_for_token(uint64 token);
 

@@ -88,7 +88,7 @@ quorum_submit_statement(PG_FUNCTION_ARGS)
 	part.len = payload.len;
 	(void) node_submit(token, &part, 1, conflict_is_doomed, &answer);
 	lock_check_verdict(&answer, token);
-	(void) node_wait_applied(answer.index, 0);
+	lock_wait_effect(answer.index);
 	PG_RETURN_TEXT_P(cstring_to_text(node_token_out(token)));
 }
 

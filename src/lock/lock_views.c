@@ -309,25 +309,35 @@ quorum_lock_history(PG_FUNCTION_ARGS)
 
 /* ---------- what this session may rely on ---------- */
 
+static void
+look_if_lost(LocalLock *lock, void *arg)
+{
+	bool	   *lost = arg;
+
+	*lost |= lock->token != 0 &&
+		!lock_is_granted(lock->name.type, lock->name.key, lock->name.len, lock->token);
+}
+
 /*
  * lock_safe_time() - for how long the locks that this session holds are certainly
  * its own, whatever happens to the network: from when the last confirmed renewal
- * of the server's lease was sent, on the monotonic clock. Zero: may be lost.
- * NULL: it holds none.
+ * of the server's lease was sent, on the monotonic clock. Zero: may be lost, or one
+ * of them is. NULL: it holds none.
  */
 Datum
 quorum_lock_safe_time(PG_FUNCTION_ARGS)
 {
 	int64		safe_us;
+	bool		lost = false;
 
 	lock_require_cluster();
 	if (lock_local_count() == 0)
 		PG_RETURN_NULL();
 	(void) lock_wait_safe(SAFE_WAIT_US);
 	safe_us = lock_safe_us();
-	if (safe_us == PG_INT64_MAX)
-		PG_RETURN_NULL();
-	PG_RETURN_INTERVAL_P(lock_us_interval(Max(safe_us, 0)));
+	/* after the time was read: what it does not cover is gone from the tables by then */
+	lock_local_each(look_if_lost, &lost);
+	PG_RETURN_INTERVAL_P(lock_us_interval(lost ? 0 : Max(safe_us, 0)));
 }
 
 static void

@@ -107,6 +107,7 @@ keep_backlog(uint64 index, RaftToken token, RaftStamp stamp, const void *data, S
 typedef struct Taken
 {
 	Worker	   *w;
+	uint64		index;
 	uint64		token;			/* of the first grant that the entry made or counted */
 } Taken;
 
@@ -117,13 +118,15 @@ on_effect(void *arg, const LkEffect *effect)
 
 	if ((effect->kind == LK_GRANTED || effect->kind == LK_COUNTED) && taken->token == 0)
 		taken->token = effect->grant->token;
+	if (effect->kind == LK_GONE && lock_was_taken_away(effect->reason))
+		locks.loss_index = taken->index;
 	lock_own_effect(taken->w, effect);
 }
 
 static uint64
 take_in(Worker *w, uint64 index, RaftToken token, RaftStamp stamp, const void *data, Size len)
 {
-	Taken		taken = {w, 0};
+	Taken		taken = {w, index, 0};
 	LkStatus	status = lk_append(locks.ls, index, token, stamp.physical_us, data, len,
 								   w->now_us, on_effect, &taken);
 
@@ -162,6 +165,7 @@ lock_truncated(Worker *w, uint64 from)
 	else if (locks.live)
 	{
 		lk_truncate(locks.ls, from, w->now_us);
+		locks.loss_index = Min(locks.loss_index, from - 1);
 		locks.look_at_sessions = true;
 	}
 	while (!dlist_is_empty(&locks.backlog))
@@ -200,7 +204,6 @@ lock_forget(Worker *w)
 	locks.ls = NULL;
 	locks.live = false;
 	locks.ask_us = 0;
-	pg_atomic_write_u32(&lock_shared->holding, 0);
 }
 
 /* ---------- the beginning ---------- */
@@ -215,7 +218,6 @@ lock_init(Worker *w)
 	dlist_init(&locks.own);
 	dlist_init(&locks.renewals);
 	locks.backlog_first = 1;
-	pg_atomic_write_u32(&lock_shared->holding, 0);
 
 	/* an image from before may lie there: better a new one */
 	pg_atomic_write_u32(&lock_shared->image_there, 0);
@@ -258,6 +260,7 @@ take_image(Worker *w)
 		return;
 	}
 	locks.next = index + 1;
+	locks.loss_index = index;	/* there may be some below */
 }
 
 /* What lies between the tables and the backlog, from the log's files. False: not done yet. */

@@ -17,6 +17,11 @@
  * that is cut off, and does not know yet, would confirm leases that the next one
  * ends.)
  *
+ * What was lost before the renewal came in is not had back by it: a server that was
+ * cut off for longer than its lease may hear that it is renewed before it hears
+ * which of its locks are gone. So the answer says up to where the log has to be
+ * applied before the word counts.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PGQ_WORKER_LOCK_H
@@ -29,7 +34,7 @@ typedef enum WireLockKind
 {
 	LOCK_WITHDRAW = 1,			/* token, term: to the leader; the answer is a WIRE_VERDICT */
 	LOCK_RENEW,					/* boot, lease_ms, id: a server lease */
-	LOCK_RENEWED,				/* id */
+	LOCK_RENEWED,				/* id, term: an index, what is lost stands up to there */
 	LOCK_LEASE_RENEW,			/* lease, id */
 	LOCK_LEASE_RENEWED,			/* id, lease_ms its time to live; 0: there is no such lease */
 	LOCK_QUEUE					/* LockQueueHead ... follows */
@@ -90,6 +95,7 @@ typedef struct LockWorker
 	uint64		broadcast_version;
 	bool		broadcast_any;	/* the last one was not empty */
 	int64		stale_us;
+	uint64		loss_index;		/* of the last entry that took a lock from a living owner, or above */
 	dlist_head	confirm_next;	/* LockConfirm: to be confirmed by the next round */
 	dlist_head	confirm_now;	/* by the one under way */
 	uint64		confirm_id;		/* 0: none under way */
@@ -106,6 +112,8 @@ typedef struct LockWorker
 	int64		renew_sent_us[8];	/* by id */
 	uint32		renew_lease_ms[8];
 	int64		confirmed_us;	/* when the newest confirmed renewal was sent */
+	int64		told_until_us;	/* the leader's word, good once loss_index is applied here; 0: none */
+	uint64		told_index;
 	dlist_head	renewals;		/* LeaseRenewal: of sessions */
 	uint64		renewal_id;
 	char	   *queue;			/* the leader's words, malloc'ed */
@@ -117,6 +125,13 @@ typedef struct LockWorker
 } LockWorker;
 
 extern LockWorker locks;
+
+/* From an owner that did not give it back. */
+static inline bool
+lock_was_taken_away(LkReason reason)
+{
+	return reason != LK_RELEASED && reason != LK_GIVEN_UP && reason != LK_SESSION_ENDED;
+}
 
 /* worker_lock.c */
 extern RaftToken lock_fresh_token(Worker *w);
@@ -138,7 +153,7 @@ extern void lock_own_begin(Worker *w);	/* before proposals are judged */
 extern void lock_own_end(Worker *w);	/* after */
 extern void lock_own_message(Worker *w, uint32 from, const WireLock *wire,
 							 const uint8 *rest, Size len);
-extern void lock_own_renewed(Worker *w, uint64 id);
+extern void lock_own_renewed(Worker *w, uint64 id, uint64 loss_index);
 extern void lock_own_lease_renewed(Worker *w, uint64 id, uint32 ttl_ms);
 extern int64 lock_own_deadline(const Worker *w);
 extern bool lock_own_interest(const Worker *w);

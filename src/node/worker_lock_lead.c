@@ -33,6 +33,7 @@ typedef struct LockConfirm
 	uint64		id;
 	bool		server;			/* lease of a server, else one with an id */
 	uint32		ttl_ms;
+	uint64		loss_index;		/* server: when the renewal came in */
 } LockConfirm;
 
 /* ---------- leadership ---------- */
@@ -204,6 +205,7 @@ want_confirmation(Worker *w, uint32 to, uint64 id, bool server, uint32 ttl_ms)
 	c->id = id;
 	c->server = server;
 	c->ttl_ms = ttl_ms;
+	c->loss_index = locks.loss_index;
 	dlist_push_tail(&locks.confirm_next, &c->link);
 }
 
@@ -287,7 +289,7 @@ lock_reads(Worker *w, const RaftRead *reads, size_t n)
 			else if (!c->server)
 				tell_lease(w, c->to, c->id, c->ttl_ms);
 			else if (c->to == w->id)
-				lock_own_renewed(w, c->id);
+				lock_own_renewed(w, c->id, c->loss_index);
 			else
 			{
 				WireLock	wire;
@@ -295,6 +297,7 @@ lock_reads(Worker *w, const RaftRead *reads, size_t n)
 				memset(&wire, 0, sizeof(wire));
 				wire.kind = LOCK_RENEWED;
 				wire.id = c->id;
+				wire.term = c->loss_index;
 				(void) peer_send(w, c->to, WIRE_LOCK, &wire, sizeof(wire));
 			}
 			free(c);

@@ -31,6 +31,7 @@
 #define DROPS_AT_ONCE	64
 #define ORPHAN_BIT		UINT64CONST(0x8000000000000000)	/* of a token's counter */
 #define RENEW_RETRY_US	INT64CONST(100000)
+#define TOLD_RETRY_US	INT64CONST(5000)
 #define LEASE_RETRY_US	INT64CONST(300000)
 #define LEASE_PATIENCE_US INT64CONST(60000000)
 
@@ -469,8 +470,7 @@ lock_own_effect(Worker *w, const LkEffect *effect)
 		if (is_forsaken(grant->request.counter))
 			locks.look_at_grants = true;
 	}
-	else if (effect->kind == LK_GONE && effect->reason != LK_RELEASED &&
-			 effect->reason != LK_GIVEN_UP && effect->reason != LK_SESSION_ENDED &&
+	else if (effect->kind == LK_GONE && lock_was_taken_away(effect->reason) &&
 			 grant->owner.kind == LK_OWNER_SESSION)
 		pg_atomic_fetch_add_u64(&lock_shared->losses, 1);
 }
@@ -576,20 +576,33 @@ renew(Worker *w)
 	(void) peer_send(w, leader, WIRE_LOCK, &wire, sizeof(wire));
 }
 
+/*
+ * A word that counts: sessions look for their grants in the tables, and what was
+ * lost before the renewal is not there any more.
+ */
+static void
+publish_safe_time(void)
+{
+	if (locks.told_until_us == 0 || node_applied_index() < locks.told_index)
+		return;
+	pg_atomic_write_u64(&lock_shared->safe_until_us, (uint64) locks.told_until_us);
+	locks.told_until_us = 0;
+}
+
 /* Confirmed by a majority. */
 void
-lock_own_renewed(Worker *w, uint64 id)
+lock_own_renewed(Worker *w, uint64 id, uint64 loss_index)
 {
 	int			at = (int) (id % lengthof(locks.renew_sent_us));
-	int64		until_us;
 
 	if (id == 0 || id > locks.renew_id || locks.renew_id - id >= lengthof(locks.renew_sent_us) ||
 		locks.renew_sent_us[at] < locks.confirmed_us)
 		return;
 	locks.confirmed_us = locks.renew_sent_us[at];
 	locks.renew_us = locks.confirmed_us + (int64) quorum_lease_timeout_ms * 250;
-	until_us = locks.confirmed_us + (int64) locks.renew_lease_ms[at] * 1000;
-	pg_atomic_write_u64(&lock_shared->safe_until_us, (uint64) until_us);
+	locks.told_until_us = locks.confirmed_us + (int64) locks.renew_lease_ms[at] * 1000;
+	locks.told_index = loss_index;
+	publish_safe_time();
 }
 
 /* ---------- leases of sessions ---------- */
@@ -688,7 +701,7 @@ lock_own_message(Worker *w, uint32 from, const WireLock *wire, const uint8 *rest
 	switch ((WireLockKind) wire->kind)
 	{
 		case LOCK_RENEWED:
-			lock_own_renewed(w, wire->id);
+			lock_own_renewed(w, wire->id, wire->term);
 			return;
 		case LOCK_LEASE_RENEWED:
 			lock_own_lease_renewed(w, wire->id, wire->lease_ms);
@@ -771,10 +784,7 @@ lock_own_begin(Worker *w)
 void
 lock_own_end(Worker *w)
 {
-	uint32		holding = locks.live ? lk_session_grants(locks.ls, w->id) : 0;
-
-	if (holding != pg_atomic_read_u32(&lock_shared->holding))
-		pg_atomic_write_u32(&lock_shared->holding, holding);
+	publish_safe_time();
 	renew(w);
 	send_renewals(w);
 	lock_queue_publish(w);
@@ -789,6 +799,8 @@ lock_own_deadline(const Worker *w)
 		deadline_us = locks.renew_us;
 	if (locks.publish_wanted || locks.waiting > 0)
 		deadline_us = Min(deadline_us, locks.publish_us);
+	if (locks.told_until_us != 0)
+		deadline_us = Min(deadline_us, w->now_us + TOLD_RETRY_US);
 	if (!dlist_is_empty(&locks.renewals))
 		deadline_us = Min(deadline_us, w->now_us + LEASE_RETRY_US);
 	if (locks.live && (locks.look_at_sessions || locks.look_at_grants))
