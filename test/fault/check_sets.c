@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * check_sets.c
- *		Sets that only grow, and a bank whose money neither comes nor goes.
+ *		Sets that only grow, a bank whose money neither comes nor goes, pairs whose
+ *		sum is not to fall below nothing.
  *
  * All servers pass through the same sequence of states, so that any two reads
  * of a set, on any nodes, are one part of the other. Two of which each has
@@ -222,5 +223,26 @@ check_bank(const History *h, const CheckOptions *o)
 				continue;
 			anomaly_line(t, "");
 		}
+	}
+}
+
+/* The sum of a pair is never below nothing: whoever lowers a half has locked both. */
+void
+check_pair(const History *h, const CheckOptions *o)
+{
+	(void) o;
+	for (int i = 0; i < h->count; i++)
+	{
+		const Txn  *t = &h->txns[i];
+		int64_t		sum = 0;
+
+		if (t->outcome != OUT_OK || t->nops < 1 || t->ops[0].kind != 'l')
+			continue;
+		for (int v = 0; v < t->ops[0].count; v++)
+			sum += t->ops[0].values[v];
+		if (sum >= 0)
+			continue;
+		anomaly("write-skew", "pair %lld: %lld", (long long) t->ops[0].key, (long long) sum);
+		anomaly_line(t, "");
 	}
 }

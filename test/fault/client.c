@@ -22,7 +22,7 @@
 
 #define FINAL_TRIES		100
 
-Setup		setup = {.clients = 6, .pause_us = 4000, .accounts = 8, .locks = 4, .out = -1};
+Setup		setup = {.clients = 6, .pause_us = 4000, .accounts = 8, .out = -1};
 atomic_bool stopping;
 
 static const Workload *workload;
@@ -102,7 +102,17 @@ new_session(Client *c)
 	c->token[0] = '\0';
 	c->level = setup.levels[random_below(c, setup.nlevels)];
 	c->applied_all = setup.applied_all && random_below(c, 3) == 0;
-	c->held = -1;
+	c->nheld = 0;
+	c->asked_key = -1;
+}
+
+void
+hop(Client *c)
+{
+	disconnect(c);
+	new_session(c);
+	c->node = random_below(c, setup.nnodes);
+	c->connection++;
 }
 
 void
@@ -117,7 +127,8 @@ move(Client *c)
 	/* else at home, so that all nodes are in use all the time */
 	c->node = carried ? random_below(c, setup.nnodes) : c->id % setup.nnodes;
 	c->connection++;
-	c->held = -1;
+	c->nheld = 0;
+	c->asked_key = -1;
 	c->last_key = -1;
 }
 
@@ -131,6 +142,8 @@ client_main(void *arg)
 		abort();
 	c->process = atomic_fetch_add(&processes, 1);
 	c->session = -1;
+	c->lease.number = -1;
+	c->observing = -1;
 	c->node = c->id % setup.nnodes;
 	while (!atomic_load(&stopping))
 	{
@@ -153,7 +166,8 @@ client_main(void *arg)
 static bool
 read_all(uint64_t seed)
 {
-	Client		c = {.id = 0, .random = seed, .session = -1};
+	Client		c = {.id = 0, .random = seed, .session = -1, .observing = -1,
+	.lease.number = -1};
 	char	   *ops = malloc(64 * LINE_SIZE);
 	bool		good = ops != NULL;
 
@@ -247,6 +261,7 @@ main(int argc, char **argv)
 	int			status = 0;
 
 	read_options(argc, argv, &seed);
+	setup.started_us = now_us();
 	signal(SIGPIPE, SIG_IGN);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (int i = 0; i < setup.clients; i++)

@@ -39,7 +39,7 @@ typedef struct Setup
 	bool		applied_all;	/* some sessions write with it */
 	bool		lie;			/* all reads are eventual, whatever they are called */
 	int			accounts;		/* of the bank */
-	int			locks;
+	int64_t		started_us;		/* makes names of this run only */
 	int			out;
 } Setup;
 
@@ -52,6 +52,24 @@ typedef enum Verdict
 	V_FAIL,						/* it has no effect */
 	V_INFO						/* nobody knows */
 } Verdict;
+
+#define MAX_HELD	4
+
+/* A grant that a client goes by. */
+typedef struct Held
+{
+	int			key;
+	char		kind;			/* of the operation: k K g G p */
+	int64_t		token;			/* 0: none */
+} Held;
+
+typedef struct Lease
+{
+	int			number;			/* in the history, or -1 */
+	char		id[40];
+	int			nheld;
+	Held		held[MAX_HELD];
+} Lease;
 
 typedef struct Client
 {
@@ -69,8 +87,13 @@ typedef struct Client
 	int64_t		begin_us;		/* of the transaction under way */
 	Verdict		verdict;
 	char		state[6];		/* SQLSTATE of what went wrong */
-	int			held;			/* key of the lock that it holds, or -1 */
-	int64_t		held_token;
+	int			nheld;			/* locks that the session has, as far as it knows */
+	Held		held[MAX_HELD];
+	Held		late;			/* one that it had: its token is not good for anything */
+	Lease		lease;			/* outlives sessions */
+	int			asked_key;		/* an acquisition that failed; or -1 */
+	bool		asked_shared;
+	int			observing;		/* the connection on which it listens, or -1 */
 	int64_t		last_value;		/* of a register, and its key */
 	int			last_key;
 } Client;
@@ -83,6 +106,9 @@ extern int	random_below(Client *c, int below);
 
 /* The next connection: of this session, elsewhere, or of a new one. */
 extern void move(Client *c);
+
+/* To any node, on a new connection of a new session. */
+extern void hop(Client *c);
 
 /* A transaction begins now. */
 extern void begin_record(Client *c);
@@ -116,7 +142,31 @@ extern void resolve(Client *c, const char *transaction_token);
 /* Reports of each SQLSTATE how often it came. */
 extern void print_states(void);
 
-/* ---------- workloads (client_work.c) ---------- */
+/* ---------- workloads (client_work.c, client_locks.c, client_services.c) ---------- */
+
+extern int	new_value(void);
+extern void add_op(char *ops, const char *format,...) __attribute__((format(printf, 2, 3)));
+
+/* An array as PostgreSQL prints it, added without its braces. */
+extern void add_list(char *ops, int key, const char *array);
+
+/* The key of a lock, an election or a semaphore as SQL; in one of some buffers. */
+extern const char *key_sql(int key);
+
+extern void lock_step(Client *c, char *ops);
+extern void lease_step(Client *c, char *ops);
+extern void locks_final(Client *c, char *ops);
+extern void election_step(Client *c, char *ops);
+extern void election_final(Client *c, char *ops);
+
+/* What several of them do with a grant. */
+extern void guarded_write(Client *c, const Held *held, char *ops);
+extern void row_with_token(Client *c, const Held *held, char *ops);
+extern void forget_held(Held *list, int *n, int at);
+extern bool lease_open(Client *c, int ttl_ms, char *ops);
+extern void lease_renew(Client *c, char *ops);
+extern void lease_abandon(Client *c);
+extern bool lease_is_over(Client *c, char *ops);
 
 typedef struct Workload
 {

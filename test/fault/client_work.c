@@ -50,13 +50,13 @@ keys_used(int per_key)
 	return most + 1;
 }
 
-static int
+int
 new_value(void)
 {
 	return atomic_fetch_add(&last_value, 1) + 1;
 }
 
-static void __attribute__((format(printf, 2, 3)))
+void
 add_op(char *ops, const char *format,...)
 {
 	va_list		args;
@@ -68,7 +68,7 @@ add_op(char *ops, const char *format,...)
 }
 
 /* An array as PostgreSQL prints it, added without its braces. */
-static void
+void
 add_list(char *ops, int key, const char *array)
 {
 	size_t		len = array ? strlen(array) : 0;
@@ -197,6 +197,7 @@ append_once(Client *c, char *ops)
 	int			element = new_value();
 	bool		unknown = false;
 	int64_t		begin_us;
+	Verdict		verdict;
 
 	add_op(ops, " a:%d:%d", key, element);
 	begin_record(c);
@@ -225,8 +226,11 @@ append_once(Client *c, char *ops)
 	c->begin_us = begin_us;
 	/* a repetition did not wait for anybody's application */
 	c->warned |= unknown;
+	verdict = c->verdict;
 	if (c->conn && !run_ok(c, false, "RESET quorum.idempotency_key"))
 		disconnect(c);
+	/* that it could not be reset says nothing about what was done */
+	c->verdict = verdict;
 	end_record(c, "rc", ops);
 }
 
@@ -546,105 +550,78 @@ bank_final(Client *c, char *ops)
 	bank_read(c, ops);
 }
 
-/* ---------- lock ---------- */
+/* ---------- pair ---------- */
+
+#define PAIRS		3
+
+static const char *const pair_lock[] = {"UPDATE", "NO KEY UPDATE", "SHARE"};
+
+/*
+ * Both halves are locked and looked at, and one of them is lowered when their
+ * sum allows it: two who each lower another half saw what the other one changed.
+ */
+static bool
+pair_take(Client *c, int pair, int half, int sum)
+{
+	PGresult   *res = run(c, false, "SELECT balance FROM fault_pair WHERE pair = %d "
+						  "ORDER BY half FOR %s", pair, pair_lock[random_below(c, 3)]);
+	int			both;
+
+	if (!res)
+		return false;
+	both = atoi(PQgetvalue(res, 0, 0)) + atoi(PQgetvalue(res, 1, 0));
+	PQclear(res);
+	if (both < sum)
+		sum = both - 150;		/* there is to be something to be taken from */
+	usleep(random_below(c, 3000));
+	return run_ok(c, false, "UPDATE fault_pair SET balance = balance - %d "
+				  "WHERE pair = %d AND half = %d", sum, pair, half) &&
+		run_ok(c, true, "COMMIT");
+}
 
 static void
-lock_acquire(Client *c, char *ops)
+pair_read(Client *c, int pair, char *ops)
 {
-	int			key = random_below(c, setup.locks);
-	bool		shared = random_below(c, 4) == 0;
-	bool		patient = random_below(c, 2);
 	PGresult   *res;
 
 	begin_record(c);
-	if (patient)
-		res = run(c, true, "SELECT quorum.advisory_lock%s(%d::bigint)", shared ? "_shared" : "", key);
+	res = run(c, false, "SELECT array_agg(balance) FROM fault_pair WHERE pair = %d", pair);
+	if (res)
+		add_list(ops, pair, PQgetvalue(res, 0, 0));
 	else
-		res = run(c, true, "SELECT quorum.try_advisory_lock%s(%d::bigint, '%d ms')",
-				  shared ? "_shared" : "", key, random_below(c, 1500));
-	if (res && PQgetisnull(res, 0, 0))
-		c->verdict = V_FAIL;
-	if (c->verdict == V_OK)
-	{
-		c->held = key;
-		c->held_token = atoll(PQgetvalue(res, 0, 0));
-		add_op(ops, " %c:%d:%lld", shared ? 'K' : 'k', key, (long long) c->held_token);
-	}
-	else
-		add_op(ops, " %c:%d:?", shared ? 'K' : 'k', key);
+		add_op(ops, " l:%d:?", pair);
 	PQclear(res);
-	end_record(c, "rc", ops);
+	end_record(c, "rr", ops);
 }
 
 static void
-lock_write(Client *c, char *ops)
+pair_step(Client *c, char *ops)
 {
-	int			value = new_value();
+	int			pair = random_below(c, PAIRS);
+	int			half = random_below(c, 2);
+	int			sum = 60 + random_below(c, 60);
+	bool		repeatable = random_below(c, 2);
 
-	add_op(ops, " f:%d:%lld:%d", c->held, (long long) c->held_token, value);
-	begin_record(c);
-	(void) (run_ok(c, false, "BEGIN") &&
-			run_ok(c, false, "SELECT quorum.check_fence(%d::bigint, %lld)", c->held,
-				   (long long) c->held_token) &&
-			run_ok(c, false, "INSERT INTO fault_guarded VALUES (%d, ARRAY[%d]) "
-				   "ON CONFLICT (k) DO UPDATE SET v = fault_guarded.v || EXCLUDED.v",
-				   c->held, value) &&
-			run_ok(c, true, "COMMIT"));
-	end_record(c, "rc", ops);
-}
-
-static void
-lock_release(Client *c, char *ops)
-{
-	PGresult   *res;
-
-	add_op(ops, " u:%d:%lld", c->held, (long long) c->held_token);
-	begin_record(c);
-	res = run(c, true, "SELECT quorum.advisory_unlock_token(%d::bigint, %lld)", c->held,
-			  (long long) c->held_token);
-	if (res && strcmp(PQgetvalue(res, 0, 0), "t") != 0)
-		c->verdict = V_FAIL;
-	PQclear(res);
-	c->held = -1;
-	end_record(c, "rc", ops);
-}
-
-static void
-lock_step(Client *c, char *ops)
-{
-	if (c->held < 0)
+	if (random_below(c, 4) == 0)
 	{
-		lock_acquire(c, ops);
+		pair_read(c, pair, ops);
 		return;
 	}
-	usleep(random_below(c, 30000));
-	/* now and then a session ends with what it holds */
-	if (random_below(c, 60) == 0)
-	{
-		disconnect(c);
-		c->held = -1;
-	}
-	else if (random_below(c, 2))
-		lock_write(c, ops);
-	else
-		lock_release(c, ops);
+	add_op(ops, " t:%d:%d:%d", pair, half, sum);
+	begin_record(c);
+	(void) (run_ok(c, false, repeatable ? "BEGIN ISOLATION LEVEL REPEATABLE READ" : "BEGIN") &&
+			pair_take(c, pair, half, sum));
+	end_record(c, repeatable ? "rr" : "rc", ops);
 }
 
 static void
-lock_final(Client *c, char *ops)
+pair_final(Client *c, char *ops)
 {
-	for (int key = 0; key < setup.locks && c->verdict == V_OK; key++)
+	c->verdict = V_OK;
+	for (int pair = 0; pair < PAIRS && c->verdict == V_OK; pair++)
 	{
-		PGresult   *res;
-
 		ops[0] = '\0';
-		begin_record(c);
-		res = run(c, false, "SELECT coalesce((SELECT v FROM fault_guarded WHERE k = %d), '{}')", key);
-		if (!res)
-			return;
-		add_list(ops, key, PQgetvalue(res, 0, 0));
-		PQclear(res);
-		end_record(c, "rr", ops);
+		pair_read(c, pair, ops);
 	}
 }
 
@@ -653,7 +630,10 @@ static const Workload workloads[] = {
 	{"register", register_step, register_final},
 	{"set", set_step, set_final},
 	{"bank", bank_step, bank_final},
-	{"lock", lock_step, lock_final},
+	{"pair", pair_step, pair_final},
+	{"lock", lock_step, locks_final},
+	{"lease", lease_step, locks_final},
+	{"election", election_step, election_final},
 };
 
 const Workload *

@@ -214,15 +214,19 @@ number(const char **p)
 	return n;
 }
 
+/* Kinds of operations, and how many values each has. */
+static const char op_kinds[] = "rwcaltkKgGpuxhsqonezfjvydb";
+static const char op_values[] = "11210211224111211111222122";
+
 static Op
 parse_op(const char *word)
 {
 	Op			op = {.kind = word[0]};
 	const char *p = word + 2;
 	int			commas = 0;
-	int			expected = 1;
+	const char *known;
 
-	if (!word[0] || !strchr("rwcaltkKuhf", word[0]) || word[1] != ':')
+	if (!word[0] || !(known = strchr(op_kinds, word[0])) || word[1] != ':')
 		bad("no operation: \"%s\"", word);
 	op.key = number(&p);
 	if (*p++ != ':')
@@ -243,10 +247,8 @@ parse_op(const char *word)
 		if (*p && !*++p)
 			bad("no operation: \"%s\"", word);
 	}
-	if (op.kind == 'c' || op.kind == 't' || op.kind == 'f')
-		expected = 2;
-	if (op.kind != 'l' && op.count != expected)
-		bad("%d values instead of %d: \"%s\"", op.count, expected, word);
+	if (op.kind != 'l' && op.count != op_values[known - op_kinds] - '0')
+		bad("%d values instead of %c: \"%s\"", op.count, op_values[known - op_kinds], word);
 	return op;
 }
 

@@ -31,9 +31,23 @@
  *		l:KEY:E,E,...	read of a list, a set, or all balances of a bank
  *		t:FROM:TO:SUM	transfer
  *		k:KEY:TOKEN		exclusive lock acquired; K: shared
+ *		g:KEY:TOKEN:LEASE	the same under a lease; G: shared
+ *		p:KEY:TOKEN:LEASE:PERMITS:SIZE	permits of a semaphore
  *		u:KEY:TOKEN		released: ok when the server said that it was held
+ *		x:KEY:TOKEN		the same, and the server said that it was not held
  *		h:KEY:TOKEN		the server said that it is held
+ *		s:KEY:TOKEN:US	the server said that it is safe for so long, from the begin on
+ *		q:KEY:HELD		released after an acquisition that failed: was it held?
+ *		o:LEASE:US		a lease is opened with that time to live
+ *		n:LEASE:US		renewed: good for so long, from the begin on
+ *		e:LEASE:0		closed
+ *		z:LEASE:0		the server said that there is no such lease
  *		f:KEY:TOKEN:E	appended to a list, guarded by the fence of TOKEN
+ *		j:KEY:TOKEN:E	inserted into a table with a fence
+ *		v:KEY:TOKEN:VALUE	the leader of an election as seen; nil: none
+ *		y:KEY:TOKEN		a notification of a leader
+ *		d:KEY:COUNT:LEFT	a latch, made with COUNT, was counted down by one
+ *		b:KEY:COUNT:LEFT	it was looked at
  *
  *-------------------------------------------------------------------------
  */
@@ -190,6 +204,9 @@ extern void check_session(const History *h, const CheckOptions *o);
 extern void check_staleness(const History *h, const CheckOptions *o);
 extern void check_bank(const History *h, const CheckOptions *o);
 extern void check_set(const History *h, const CheckOptions *o);
+extern void check_pair(const History *h, const CheckOptions *o);
 extern void check_lock(const History *h, const CheckOptions *o);
+extern void check_election(const History *h, const CheckOptions *o);
+extern void check_latch(const History *h, const CheckOptions *o);
 
 #endif							/* TEST_FAULT_HISTORY_H */

@@ -29,7 +29,10 @@ static const struct
 	{"staleness", check_staleness},
 	{"bank", check_bank},
 	{"set", check_set},
+	{"pair", check_pair},
 	{"lock", check_lock},
+	{"election", check_election},
+	{"latch", check_latch},
 };
 
 #define NCHECKERS	(sizeof(checkers) / sizeof(checkers[0]))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # run.sh [WORKLOAD[,...] [FAULT[,...] [SECONDS [SEED]]]] - histories of clients on
-# all nodes under faults, judged. Workloads: append register set bank lock.
+# all nodes under faults, judged. Workloads: append register set bank pair lock lease
+# election.
 # Faults, and groups of them: see test/perl/FaultRun.pm (none, crashes, pauses,
 # partitions, clocks, all, ...).
 #	RUNS	how often, with seeds that follow
