@@ -232,8 +232,13 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 	if (prev_object_access)
 		prev_object_access(access, class_id, object_id, sub_id, arg);
 	if (access == OAT_FUNCTION_EXECUTE &&
-		(object_id == F_SETVAL_REGCLASS_INT8 || object_id == F_SETVAL_REGCLASS_INT8_BOOL))
-		setval_called = true;
+		(object_id == F_SETVAL_REGCLASS_INT8 || object_id == F_SETVAL_REGCLASS_INT8_BOOL) &&
+		node_is_member() && !replication_is_applying() && session_in_quorum_database())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("setval() cannot be called here"),
+				 errdetail("Sequences of replicated tables are set on all members, which does not follow from a call in a place like this one."),
+				 errhint("Call quorum.setval(), which takes the same arguments, or call setval() in a query.")));
 }
 
 void

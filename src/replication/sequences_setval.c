@@ -11,15 +11,24 @@
  * the value set here does not come back when the transaction is rolled back; the
  * others then never hear of it.
  *
- * A call inside an SQL function that the planner takes apart is seen too late: it
- * counts on this member alone.
+ * A function in SQL that calls it is not taken apart by the planner, which would do
+ * so behind this file's back: its body is planned by itself. What PostgreSQL
+ * evaluates without asking the planner (defaults that COPY fills in, CHECK
+ * constraints, arguments of CALL and EXECUTE, calls by the client's fast path) is
+ * refused when it is about to be: object_access() in sequences_gate.c.
+ *
+ * The applier's own calls (by triggers that are ENABLE ALWAYS) count here only, as the
+ * others make them as well; the next value goes into the class.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -31,6 +40,7 @@
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
@@ -45,6 +55,7 @@ PG_FUNCTION_INFO_V1(quorum_setval);
 PG_FUNCTION_INFO_V1(quorum_do_setval);
 
 static planner_hook_type prev_planner = NULL;
+static needs_fmgr_hook_type prev_needs_fmgr_hook = NULL;
 
 /* ---------- planning ---------- */
 
@@ -58,20 +69,33 @@ own_function(Oid function)
 }
 
 static bool
+is_setval(Oid function)
+{
+	return function == F_SETVAL_REGCLASS_INT8 || function == F_SETVAL_REGCLASS_INT8_BOOL;
+}
+
+static bool
 replace_calls(Node *node, void *context)
 {
+	Oid			ours;
+
 	if (node == NULL)
 		return false;
-	if (IsA(node, FuncExpr))
+	if (IsA(node, FuncExpr) && is_setval(((FuncExpr *) node)->funcid))
 	{
-		FuncExpr   *call = (FuncExpr *) node;
-
-		if (call->funcid == F_SETVAL_REGCLASS_INT8 || call->funcid == F_SETVAL_REGCLASS_INT8_BOOL)
+		ours = own_function(((FuncExpr *) node)->funcid);
+		if (OidIsValid(ours))
+			((FuncExpr *) node)->funcid = ours;
+	}
+	else if (IsA(node, OpExpr))
+	{
+		/* somebody's operator */
+		set_opfuncid((OpExpr *) node);
+		if (is_setval(((OpExpr *) node)->opfuncid))
 		{
-			Oid			ours = own_function(call->funcid);
-
+			ours = own_function(((OpExpr *) node)->opfuncid);
 			if (OidIsValid(ours))
-				call->funcid = ours;
+				((OpExpr *) node)->opfuncid = ours;
 		}
 	}
 	if (IsA(node, Query))
@@ -79,15 +103,63 @@ replace_calls(Node *node, void *context)
 	return expression_tree_walker(node, replace_calls, context);
 }
 
+/* On a server that is no member yet, too: its plans are kept when it becomes one. */
 static PlannedStmt *
 plan_query(Query *parse, const char *query_string, int cursor_options, ParamListInfo params)
 {
-	if (parse->commandType != CMD_UTILITY && node_is_member() && !replication_is_applying() &&
-		session_in_quorum_database())
+	if (parse->commandType != CMD_UTILITY && session_in_quorum_database())
 		(void) replace_calls((Node *) parse, NULL);
 	if (prev_planner)
 		return prev_planner(parse, query_string, cursor_options, params);
 	return standard_planner(parse, query_string, cursor_options, params);
+}
+
+/*
+ * A body of a function that may name setval(): as text, or with its characters
+ * as escapes (U&"..."), or parsed.
+ */
+static bool
+may_call_setval(HeapTuple function)
+{
+	bool		isnull;
+	Datum		body = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosqlbody, &isnull);
+	char	   *source;
+
+	if (!isnull)
+	{
+		source = TextDatumGetCString(body);
+		return strstr(source, psprintf(":funcid %u ", F_SETVAL_REGCLASS_INT8)) != NULL ||
+			strstr(source, psprintf(":funcid %u ", F_SETVAL_REGCLASS_INT8_BOOL)) != NULL ||
+			strstr(source, psprintf(":opfuncid %u ", F_SETVAL_REGCLASS_INT8)) != NULL;
+	}
+	body = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_prosrc, &isnull);
+	if (isnull)
+		return false;
+	source = TextDatumGetCString(body);
+	for (const char *p = source; *p; p++)
+		if (pg_strncasecmp(p, "setval", 6) == 0 || pg_strncasecmp(p, "u&", 2) == 0)
+			return true;
+	return false;
+}
+
+/* True: the planner leaves calls of this function as they are. */
+static bool
+keep_call(Oid function)
+{
+	HeapTuple	tuple;
+	bool		answer = false;
+
+	if (prev_needs_fmgr_hook && prev_needs_fmgr_hook(function))
+		return true;
+	if (!session_in_quorum_database())
+		return false;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == SQLlanguageId)
+		answer = may_call_setval(tuple);
+	ReleaseSysCache(tuple);
+	return answer;
 }
 
 void
@@ -95,6 +167,8 @@ setval_install(void)
 {
 	prev_planner = planner_hook;
 	planner_hook = plan_query;
+	prev_needs_fmgr_hook = needs_fmgr_hook;
+	needs_fmgr_hook = keep_call;
 }
 
 /* ---------- the functions ---------- */
@@ -115,8 +189,11 @@ quorum_setval(PG_FUNCTION_ARGS)
 	bool		is_called = PG_NARGS() < 3 || PG_GETARG_BOOL(2);
 
 	set_value(seq, value, is_called);
-	if (node_is_member() && !replication_is_applying() && session_in_quorum_database() &&
-		sequences_is_ours(seq))
+	if (!node_is_member() || !session_in_quorum_database() || !sequences_is_ours(seq))
+		PG_RETURN_INT64(value);
+	if (replication_is_applying())
+		sequences_into_class(seq);
+	else
 	{
 		char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(seq)),
 													  get_rel_name(seq));
