@@ -25,6 +25,26 @@ AS 'MODULE_PATHNAME', 'quorum_setval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 CREATE FUNCTION quorum._setval(sequence text, value bigint, is_called boolean) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_setval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
+-- How far each slot's values of a sequence have gone, at the most: on all members
+-- the same. Changed only by entries of the log.
+CREATE TABLE quorum.sequence_claim (
+	relid oid,
+	slot integer NOT NULL,
+	member bigint NOT NULL,
+	claimed bigint NOT NULL,
+	UNIQUE (relid, slot)
+);
+REVOKE ALL ON quorum.sequence_claim FROM PUBLIC;
+GRANT SELECT ON quorum.sequence_claim TO PUBLIC;
+
+-- what calls of nextval() in queries become: the same, and the value is claimed
+-- for this member's slot before anybody sees it
+CREATE FUNCTION quorum.nextval(sequence regclass) RETURNS bigint
+AS 'MODULE_PATHNAME', 'quorum_nextval' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+CREATE FUNCTION quorum._claim_sequence(sequence text, slot integer, member bigint, value bigint) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_claim_sequence' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
 CREATE FUNCTION quorum._add_schema(name name) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_add_schema' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 

@@ -28,8 +28,10 @@
 #include <unistd.h>
 
 #include "access/xact.h"
+#include "catalog/pg_control.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "common/controldata_utils.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -115,6 +117,18 @@ replication_is_own_entry(void)
 
 /* ---------- shared memory ---------- */
 
+/* The control file is still that of the server's last life. */
+static bool
+was_not_shut_down(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		answer = !crc_ok || control->state != DB_SHUTDOWNED;
+
+	pfree(control);
+	return answer;
+}
+
 Size
 apply_shmem_size(void)
 {
@@ -131,6 +145,7 @@ apply_shmem_init(void)
 		return;
 	pg_atomic_init_u32(&apply_shared->announced, 0);
 	pg_atomic_init_u32(&apply_shared->failed_starts, 0);
+	apply_shared->crashed = was_not_shut_down();
 	pg_atomic_init_u32(&apply_shared->gate_open, 0);
 	pg_atomic_init_u32(&apply_shared->barrier_passed, 0);
 	pg_atomic_init_u64(&apply_shared->barrier_index, 0);

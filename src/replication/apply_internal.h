@@ -46,6 +46,7 @@ typedef struct ApplyShared
 {
 	pg_atomic_uint32 announced; /* node_apply_ready() was called in this life */
 	pg_atomic_uint32 failed_starts; /* in a row; paces the next one */
+	bool		crashed;		/* the server's start was not after a clean shutdown; never changes */
 	pg_atomic_uint32 gate_open; /* owned sequences are past every replayed key */
 	pg_atomic_uint32 barrier_passed;
 	pg_atomic_uint64 barrier_index; /* the gate may be opened once this is applied */

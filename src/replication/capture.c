@@ -36,6 +36,7 @@
 #include "replication/keys.h"
 #include "replication/replication.h"
 #include "replication/rowcodec.h"
+#include "replication/sequences.h"
 #include "replication/session.h"
 #include "replication/tables.h"
 
@@ -133,6 +134,7 @@ quorum_capture(PG_FUNCTION_ARGS)
 	{
 		keys_add_insert(plan, trigger->tg_trigslot, base);
 		rowcodec_insert(plan, trigger->tg_trigslot, command_of(trigger->tg_trigslot, false));
+		sequences_row_written(plan->relid, plan->table_id, trigger->tg_trigslot);
 	}
 	else if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
@@ -141,6 +143,7 @@ quorum_capture(PG_FUNCTION_ARGS)
 
 		rowcodec_update(plan, trigger->tg_trigslot, trigger->tg_newslot, identity_changed,
 						command_of(trigger->tg_newslot, false));
+		sequences_row_written(plan->relid, plan->table_id, trigger->tg_newslot);
 	}
 	else
 	{

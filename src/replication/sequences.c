@@ -18,6 +18,9 @@
  * tables (sequences_gate.c). The same gate serves a new member that inherits the
  * slot of one that has gone.
  *
+ * Values that are in no row any more are not handed out again either: how far
+ * each slot's went is in the log (sequences_claim.c).
+ *
  * A value that a user chose may lie far above those of the sequence. It is
  * passed too, unless that would use up half of the sequence's range; then only
  * what may have come from the sequence itself is passed.
@@ -267,6 +270,22 @@ my_slot(void)
 	return slot;
 }
 
+/* Past what others have handed out in this slot, and we before a crash. In SPI. */
+static int64
+past_claims(const OwnedSequence *s, int slot, int64 value)
+{
+	int64		claimed = sequences_claimed(s->seq, &s->form, slot, false);
+
+	value = Max(value, claimed);
+	claimed = apply_shared->crashed ? sequences_claimed(s->seq, &s->form, slot, true) : PG_INT64_MIN;
+	/* far above, it is older than a RESTART or a setval() */
+	if (claimed > value &&
+		(double) claimed - (double) s->last <= Min((double) LOST_VALUES * quorum_sequence_stride,
+												   ((double) s->form.seqmax - (double) s->form.seqmin) / 4))
+		value = claimed;
+	return value;
+}
+
 /* Give the sequence its class, or bring it back there. */
 static void
 adopt_one(OwnedSequence *s, int slot)
@@ -279,7 +298,7 @@ adopt_one(OwnedSequence *s, int slot)
 		refuse(s, "It cycles, and would hand out values again.");
 	if (s->form.seqincrement != 1 && s->form.seqincrement != quorum_sequence_stride)
 		refuse(s, "Its increment is not 1.");
-	next = next_in_class(highest_key(s), slot);
+	next = next_in_class(Max(highest_key(s), sequences_claimed(s->seq, &s->form, slot, false)), slot);
 	start = next_in_class(s->form.seqstart - 1, slot);
 	if (next > s->form.seqmax || start > s->form.seqmax)
 		ereport(ERROR,
@@ -378,15 +397,22 @@ static void
 fix_one(OwnedSequence *s, int slot, bool past_keys)
 {
 	int64		next;
+	int64		highest;
+	int64		passed;
 
 	load_sequence(s);
 	if (s->form.seqincrement != quorum_sequence_stride)
 		return;					/* never shared out: not ours */
-	next = next_in_class(past_keys ? highest_key(s) : s->last, slot);
+	highest = past_keys ? highest_key(s) : s->last;
+	passed = past_keys ? past_claims(s, slot, highest) : highest;
+	next = passed < s->form.seqmax ? next_in_class(passed, slot) : PG_INT64_MAX;
 	if (next == s->next)
 		return;
 	if (next > s->form.seqmax)
 	{
+		if (passed > highest)
+			(void) DirectFunctionCall3(setval3_oid, ObjectIdGetDatum(s->seq),
+									   Int64GetDatum(s->form.seqmax), BoolGetDatum(true));
 		ereport(LOG,
 				(errmsg("pg_quorum: sequence \"%s\" has no values left for this member",
 						get_rel_name(s->seq))));

@@ -8,8 +8,8 @@
  *	  locked, so nobody else could be sure to. The apply worker does the same for
  *	  all tables that it gets hold of, and opens the gate for good when it had
  *	  all of them;
- *	  A nextval() by itself, of a sequence that is named in the statement, passes the
- *	  gate like a change of its table;
+ *	  A nextval() by itself passes the gate like a change of its table
+ *	  (sequences_claim.c);
  *	- after setval(): at the end of the statement that called it; on the others
  *	  where the log sets it (sequences_setval.c);
  *	- after ALTER SEQUENCE, ALTER TABLE ... ALTER COLUMN ... RESTART and the
@@ -59,6 +59,7 @@ static object_access_hook_type prev_object_access = NULL;
 
 static int	nesting = 0;
 static bool setval_called = false;
+static bool nextval_called = false; /* where the planner was not asked */
 
 /* ---------- the gate: sessions ---------- */
 
@@ -149,36 +150,12 @@ check_relation(Oid relid)
 	UnlockDatabaseObject(RelationRelationId, root, 0, ExclusiveLock);
 }
 
-/* nextval('a sequence of a replicated table') */
-static bool
-check_nextval(Node *node, void *context)
+/* See sequences_internal.h. */
+void
+sequences_pass_gate(Oid table)
 {
-	FuncExpr   *call = (FuncExpr *) node;
-
-	if (node == NULL)
-		return false;
-	if (IsA(node, FuncExpr) && call->funcid == F_NEXTVAL && IsA(linitial(call->args), Const) &&
-		!linitial_node(Const, call->args)->constisnull)
-	{
-		Oid			seq = DatumGetObjectId(linitial_node(Const, call->args)->constvalue);
-		Oid			table;
-		int32		column;
-
-		if (sequenceIsOwned(seq, DEPENDENCY_AUTO, &table, &column) ||
-			sequenceIsOwned(seq, DEPENDENCY_INTERNAL, &table, &column))
-			check_relation(table);
-	}
-	return expression_tree_walker(node, check_nextval, context);
-}
-
-static void
-check_targets(Plan *plan)
-{
-	if (plan == NULL)
-		return;
-	(void) check_nextval((Node *) plan->targetlist, NULL);
-	check_targets(plan->lefttree);
-	check_targets(plan->righttree);
+	if (!gate_is_open())
+		check_relation(table);
 }
 
 static void
@@ -188,9 +165,6 @@ check_plan(PlannedStmt *stmt)
 
 	foreach(lc, stmt->resultRelations)
 		check_relation(rt_fetch(lfirst_int(lc), stmt->rtable)->relid);
-	check_targets(stmt->planTree);
-	foreach(lc, stmt->subplans)
-		check_targets((Plan *) lfirst(lc));
 }
 
 /* ---------- the gate: apply worker ---------- */
@@ -231,6 +205,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 {
 	if (prev_object_access)
 		prev_object_access(access, class_id, object_id, sub_id, arg);
+	if (access == OAT_FUNCTION_EXECUTE && object_id == F_NEXTVAL)
+		nextval_called = true;
 	if (access == OAT_FUNCTION_EXECUTE &&
 		(object_id == F_SETVAL_REGCLASS_INT8 || object_id == F_SETVAL_REGCLASS_INT8_BOOL) &&
 		node_is_member() && !replication_is_applying() && session_in_quorum_database())
@@ -251,12 +227,19 @@ sequences_note_setval(void)
 static void
 after_statement(void)
 {
-	if (!setval_called || nesting > 0)
+	bool		set = setval_called;
+	bool		drawn = nextval_called;
+
+	if ((!set && !drawn) || nesting > 0)
 		return;
-	setval_called = false;
-	if (!replication_is_applying() && node_is_member() && node_slot() >= 0 &&
-		IsTransactionState() && session_in_quorum_database())
+	setval_called = nextval_called = false;
+	if (replication_is_applying() || !node_is_member() || node_slot() < 0 ||
+		!IsTransactionState() || !session_in_quorum_database())
+		return;
+	if (set)
 		(void) sequences_fix_all(false, true, NULL, NULL);
+	if (drawn)
+		sequences_cover_all();
 }
 
 /* ---------- ALTER SEQUENCE ---------- */

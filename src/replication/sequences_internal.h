@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * sequences_internal.h
- *		Between sequences.c (values) and sequences_gate.c (when).
+ *		Between sequences.c (values), sequences_gate.c (when) and sequences_claim.c
+ *		(how far).
  *
  *-------------------------------------------------------------------------
  */
@@ -9,6 +10,8 @@
 #define PGQ_SEQUENCES_INTERNAL_H
 
 #include "postgres.h"
+
+#include "catalog/pg_sequence.h"
 
 /* Owned by a replicated table? */
 extern bool sequences_is_ours(Oid seq);
@@ -18,6 +21,19 @@ extern void sequences_into_class(Oid seq);
 
 /* setval() was called: this statement's end puts the sequence right. */
 extern void sequences_note_setval(void);
+
+/* Before a value is drawn: waits until the table's sequences are put right. */
+extern void sequences_pass_gate(Oid table);
+
+/*
+ * sequences_claim.c: the highest value that the log has claimed for this slot, by
+ * this member (own) or by those that had the slot before, with a margin; the lowest number
+ * there is if none. In SPI, as anyone.
+ */
+extern int64 sequences_claimed(Oid seq, const FormData_pg_sequence *form, int slot, bool own);
+
+/* Some statement drew a value unseen: claims for all sequences, where that is due. */
+extern void sequences_cover_all(void);
 
 /* sequences_setval.c */
 extern void setval_install(void);

@@ -2,7 +2,8 @@
  *
  * sequences_setval.c
  *		setval() of sequences that belong to replicated tables: in the log, so
- *		that it counts on every member.
+ *		that it counts on every member. And how calls of setval() and nextval()
+ *		become calls of ours.
  *
  * Calls of PostgreSQL's setval() are turned into calls of quorum.setval() when a
  * query is planned: it does the same here, and puts a statement into the
@@ -35,7 +36,6 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/pg_list.h"
 #include "optimizer/planner.h"
-#include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -59,19 +59,45 @@ static needs_fmgr_hook_type prev_needs_fmgr_hook = NULL;
 
 /* ---------- planning ---------- */
 
+/*
+ * What a call of this function becomes; 0: it stays. Who calls need not have rights on
+ * the schema; and it must be a function of ours, which only superusers can make.
+ */
 static Oid
 own_function(Oid function)
 {
 	Oid			types[] = {REGCLASSOID, INT8OID, BOOLOID};
-	List	   *name = list_make2(makeString("quorum"), makeString("setval"));
+	const char *name;
+	int			nargs;
+	HeapTuple	tuple;
+	Oid			ours = InvalidOid;
 
-	return LookupFuncName(name, function == F_SETVAL_REGCLASS_INT8 ? 2 : 3, types, true);
-}
-
-static bool
-is_setval(Oid function)
-{
-	return function == F_SETVAL_REGCLASS_INT8 || function == F_SETVAL_REGCLASS_INT8_BOOL;
+	switch (function)
+	{
+		case F_NEXTVAL:
+			name = "nextval";
+			nargs = 1;
+			break;
+		case F_SETVAL_REGCLASS_INT8:
+			name = "setval";
+			nargs = 2;
+			break;
+		case F_SETVAL_REGCLASS_INT8_BOOL:
+			name = "setval";
+			nargs = 3;
+			break;
+		default:
+			return InvalidOid;
+	}
+	tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name),
+							PointerGetDatum(buildoidvector(types, nargs)),
+							ObjectIdGetDatum(get_namespace_oid("quorum", true)));
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+		ours = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+	ReleaseSysCache(tuple);
+	return ours;
 }
 
 static bool
@@ -81,7 +107,7 @@ replace_calls(Node *node, void *context)
 
 	if (node == NULL)
 		return false;
-	if (IsA(node, FuncExpr) && is_setval(((FuncExpr *) node)->funcid))
+	if (IsA(node, FuncExpr))
 	{
 		ours = own_function(((FuncExpr *) node)->funcid);
 		if (OidIsValid(ours))
@@ -91,12 +117,9 @@ replace_calls(Node *node, void *context)
 	{
 		/* somebody's operator */
 		set_opfuncid((OpExpr *) node);
-		if (is_setval(((OpExpr *) node)->opfuncid))
-		{
-			ours = own_function(((OpExpr *) node)->opfuncid);
-			if (OidIsValid(ours))
-				((OpExpr *) node)->opfuncid = ours;
-		}
+		ours = own_function(((OpExpr *) node)->opfuncid);
+		if (OidIsValid(ours))
+			((OpExpr *) node)->opfuncid = ours;
 	}
 	if (IsA(node, Query))
 		return query_tree_walker((Query *) node, replace_calls, context, 0);

@@ -9,7 +9,7 @@ use QuorumCluster;
 use Test::More;
 
 my $db = $QuorumCluster::DB;
-my $c = QuorumCluster->new(nodes => 3);
+my $c = QuorumCluster->new(nodes => 3, faults => 1);
 my $odd = $c->node(3);
 
 $c->found;
@@ -44,7 +44,7 @@ sub fails_on_one
 		$c->restart($odd);
 		$c->wait_until("$what: and again after a restart", sub { $c->ask($odd, 'SELECT detail FROM quorum.status') =~ $pattern });
 	}
-	$odd->safe_psql($db, $mend);
+	ref $mend ? $mend->() : $odd->safe_psql($db, $mend);
 	$c->settle;
 	$c->tables_equal([ 't', 'other' ], "$what: equal when the cause is gone");
 	$c->comes_to_be($odd, q(SELECT coalesce(detail, 'nothing') FROM quorum.status), 'nothing', "$what: nothing in the status");
@@ -66,6 +66,19 @@ fails_on_one('a name that is taken', { odd => 'CREATE TABLE t_taken (id int)' },
 fails_on_one('a function that is missing', { others => 'CREATE FUNCTION plus(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT $1 + 1 $$' },
 	'ALTER TABLE t ADD CONSTRAINT more CHECK (plus(n) > 0)', qr/function plus\(integer\) does not exist/,
 	'CREATE FUNCTION plus(int) RETURNS int IMMUTABLE LANGUAGE sql AS $$ SELECT $1 + 1 $$');
+# a disk that is full: of the statement's own making, and on the way to it
+sub fills_up
+{
+	my ($what, $statement) = @_;
+
+	$c->fault($odd, 'full_tables');
+	fails_on_one($what, {}, $statement, qr/No space left on device/, sub { $c->no_fault($odd, 'full_tables') });
+}
+
+fills_up('no space for an index', 'CREATE INDEX t_full ON t (n, v)');
+fills_up('no space for a table written anew', 'BEGIN; ALTER TABLE t ALTER n TYPE bigint; UPDATE t SET n = n + 1 WHERE id <= 20; COMMIT');
+is($odd->safe_psql($db, 'SELECT sum(n) FROM t WHERE id <= 20'), '250', 'the rows of the transaction came with it, once');
+is($odd->safe_psql($db, q(SELECT indisvalid FROM pg_index WHERE indexrelid = 't_full'::regclass)), 't', 'the index is there');
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP:|was terminated by signal (6|11)/, $_->name . ' logged no crash')
   for $c->nodes;
 

@@ -7,6 +7,8 @@
  * In the directory $PGQ_FAULTS:
  *		full		if it exists, writes that would need space, to files whose
  *					path has /pg_quorum/ in it, fail with ENOSPC
+ *		full_tables	if it exists, writes that would make files of tables and
+ *					indexes longer (paths with /base/ in them) fail with ENOSPC
  *		eio			if it exists, every write to and sync of such files fails with
  *					EIO
  *		clock		microseconds, decimal, signed, added to the wall clock
@@ -28,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -48,7 +51,7 @@ fault_path(char *path, size_t size, const char *name)
 }
 
 static bool
-disk_fault(int fd, const char *name)
+disk_fault_in(int fd, const char *name, const char *folder)
 {
 	char		path[1024];
 	char		link[64];
@@ -64,7 +67,13 @@ disk_fault(int fd, const char *name)
 	if (len <= 0)
 		return false;
 	path[len] = '\0';
-	return strstr(path, "/pg_quorum/") != NULL;
+	return strstr(path, folder) != NULL;
+}
+
+static bool
+disk_fault(int fd, const char *name)
+{
+	return disk_fault_in(fd, name, "/pg_quorum/");
 }
 
 /* What writing to fd fails with now; 0: nothing. */
@@ -72,6 +81,27 @@ static int
 write_fault(int fd)
 {
 	return disk_fault(fd, "eio") ? EIO : disk_fault(fd, "full") ? ENOSPC : 0;
+}
+
+/* The same for a write that ends there. */
+static int
+extend_fault(int fd, off_t end)
+{
+	struct stat status;
+
+	if (disk_fault_in(fd, "full_tables", "/base/") && fstat(fd, &status) == 0 && end > status.st_size)
+		return ENOSPC;
+	return write_fault(fd);
+}
+
+static off_t
+length_of(const struct iovec *iov, int count)
+{
+	off_t		length = 0;
+
+	for (int i = 0; i < count; i++)
+		length += iov[i].iov_len;
+	return length;
 }
 
 static long long
@@ -171,7 +201,7 @@ pwrite(int fd, const void *buf, size_t len, off_t at)
 {
 	static ssize_t (*real) (int, const void *, size_t, off_t) = NULL;
 
-	FAIL_IF(write_fault(fd));
+	FAIL_IF(extend_fault(fd, at + (off_t) len));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const void *, size_t, off_t), "pwrite");
 	return real(fd, buf, len, at);
@@ -199,7 +229,7 @@ pwritev(int fd, const struct iovec *iov, int count, off_t at)
 {
 	static ssize_t (*real) (int, const struct iovec *, int, off_t) = NULL;
 
-	FAIL_IF(write_fault(fd));
+	FAIL_IF(extend_fault(fd, at + length_of(iov, count)));
 	if (!real)
 		real = NEXT(ssize_t (*) (int, const struct iovec *, int, off_t), "pwritev");
 	return real(fd, iov, count, at);
@@ -216,8 +246,10 @@ posix_fallocate(int fd, off_t at, off_t len)
 {
 	static int	(*real) (int, off_t, off_t) = NULL;
 
-	if (write_fault(fd) != 0)
-		return write_fault(fd); /* returned, not set */
+	int			error = extend_fault(fd, at + len);
+
+	if (error != 0)
+		return error;			/* returned, not set */
 	if (!real)
 		real = NEXT(int (*) (int, off_t, off_t), "posix_fallocate");
 	return real(fd, at, len);
