@@ -57,6 +57,10 @@ AS 'MODULE_PATHNAME', 'quorum_remove_table' LANGUAGE C VOLATILE STRICT PARALLEL 
 CREATE FUNCTION quorum._add_table(table_id integer, schema_name text, table_name text, definition text) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_add_table' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 
+CREATE FUNCTION quorum._add_table_copied(table_id integer, schema_name text, table_name text, definition text,
+	copy_id text, chunks integer) RETURNS void
+AS 'MODULE_PATHNAME', 'quorum_do_add_table_copied' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
 CREATE FUNCTION quorum._remove_table(table_id integer) RETURNS void
 AS 'MODULE_PATHNAME', 'quorum_do_remove_table' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 

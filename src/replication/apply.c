@@ -58,6 +58,7 @@
 #include "replication/indexjob.h"
 #include "replication/session.h"
 #include "replication/stats.h"
+#include "replication/tablecopy.h"
 #include "storage/rlog.h"
 
 #define BATCH_ENTRIES		64
@@ -281,6 +282,9 @@ apply_data(const RlogRecord *entry, Batch *batch)
 				batch->closed = true;
 				batch->statements++;
 				break;
+			case 'C':
+				tablecopy_keep_chunk(record);
+				break;
 			case 'G':
 				gate_apply_record(record);
 				batch->closed = true;
@@ -322,7 +326,9 @@ apply_entry(uint64 index, Batch *batch)
 	switch (entry.type)
 	{
 		case RAFT_ENTRY_NOOP:
+			break;
 		case RAFT_ENTRY_CONF:
+			tablecopy_look_again(); /* who was removed ends nothing any more */
 			break;
 		case RAFT_ENTRY_DATA:
 			apply_data(&entry, batch);
@@ -590,11 +596,13 @@ main_loop(void)
 			close_reader();		/* the log may be another one */
 			entry_guest.forget();	/* an image brings tables of its own */
 			indexjob_look_again();
+			tablecopy_look_again();
 			continue;
 		}
 		if (entry_guest.hand_over_wanted())
 			entry_guest.hand_over(node_applied_index());
 		indexjob_work();
+		tablecopy_work();
 		if (!quorum_debug_apply_hold && node_apply_next(&first))
 			apply_from(first);
 		else if (sequences_gate_due() && clock_monotonic_us() >= gate_next_us)

@@ -9,8 +9,9 @@
  * the same time one is refused. Rows of quorum.replicated_table are never
  * deleted, so no number comes back.
  *
- * The rows that the table has here follow the statement in the same entry as
- * inserts. The other members insist on an empty table of the same definition:
+ * The rows that a small table has here follow the statement in the same entry as
+ * inserts; those of a larger one have gone ahead of it (tablecopy.h). The other
+ * members insist on an empty table of the same definition:
  * they are asked before (inquiry.h), and what does not fit is an error here. Only
  * a member that cannot be asked, or changes its table just then, may find out
  * when it applies the entry; it then stops there and says why, and never merges.
@@ -55,12 +56,14 @@
 #include "replication/replication.h"
 #include "replication/sequences.h"
 #include "replication/session.h"
+#include "replication/tablecopy.h"
 #include "replication/tables.h"
 
 PG_FUNCTION_INFO_V1(quorum_add_table);
 PG_FUNCTION_INFO_V1(quorum_remove_table);
 PG_FUNCTION_INFO_V1(quorum_table_state);
 PG_FUNCTION_INFO_V1(quorum_do_add_table);
+PG_FUNCTION_INFO_V1(quorum_do_add_table_copied);
 PG_FUNCTION_INFO_V1(quorum_do_remove_table);
 
 /* ---------- SQL on our own catalog ---------- */
@@ -470,7 +473,8 @@ quorum_add_table(PG_FUNCTION_ARGS)
 	Relation	rel;
 
 	check_here();
-	LockRelationOid(relid, ShareRowExclusiveLock);
+	/* writers are kept out later, maybe much later */
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	check_permission(relid);
 	designate_add(relid);
 	rel = relation_open(relid, NoLock);
@@ -485,15 +489,24 @@ designate_add(Oid relid)
 	Relation	rel;
 	uint32		table_id;
 	char	   *definition;
+	TableCopy  *copy = NULL;
 	StringInfoData statement;
 
-	rel = relation_open(relid, ShareRowExclusiveLock);
+	rel = relation_open(relid, ShareUpdateExclusiveLock);
 	check_kind(rel);
 	check_identity(rel);
 	check_foreign_keys(rel);
 	mixed_replicated_change();
 	definition = designate_definition(relid);
 	check_others(rel, definition);
+	if (tablecopy_is_due(rel))
+		copy = tablecopy_begin(rel);
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	if (copy)
+	{
+		tablecopy_finish(copy);
+		check_others(rel, definition);	/* that took a while */
+	}
 
 	table_id = next_table_id();
 	rel = make_triggers(table_id, drop_leftover_triggers(rel));
@@ -501,14 +514,18 @@ designate_add(Oid relid)
 	sequences_adopt(relid);
 
 	initStringInfo(&statement);
-	appendStringInfo(&statement, "SELECT quorum._add_table(%u, %s, %s, %s)", table_id,
+	appendStringInfo(&statement, "SELECT quorum.%s(%u, %s, %s, %s", copy ? "_add_table_copied" : "_add_table", table_id,
 					 quote_literal_cstr(get_namespace_name(RelationGetNamespace(rel))),
 					 quote_literal_cstr(RelationGetRelationName(rel)),
 					 quote_literal_cstr(definition));
+	if (copy)
+		appendStringInfo(&statement, ", %s, %u", quote_literal_cstr(tablecopy_id(copy)), tablecopy_chunks(copy));
+	appendStringInfoChar(&statement, ')');
 	keys_add_catalog();
 	keys_add_table_id(table_id, relid);
 	ddl_put_statement(statement.data);
-	capture_existing_rows(rel);
+	if (!copy)
+		capture_existing_rows(rel);
 	relation_close(rel, NoLock);
 }
 
@@ -572,7 +589,7 @@ check_same_definition(Relation rel, const char *wanted)
 }
 
 /*
- * The rows follow in the same entry. Where they came from they are there
+ * The rows follow in the same entry, or have come before. Where they came from they are there
  * already, when the entry is applied because a crash took the commit back.
  */
 static void
@@ -598,8 +615,9 @@ check_empty(Relation rel)
 				 errhint("Empty the table on this server; applying goes on by itself.")));
 }
 
-Datum
-quorum_do_add_table(PG_FUNCTION_ARGS)
+/* copy: which one has the rows; NULL: they follow. */
+static void
+add_here(FunctionCallInfo fcinfo, const char *copy, uint32 chunks)
 {
 	uint32		table_id = (uint32) PG_GETARG_INT32(0);
 	char	   *schema = text_to_cstring(PG_GETARG_TEXT_PP(1));
@@ -621,10 +639,30 @@ quorum_do_add_table(PG_FUNCTION_ARGS)
 	check_same_definition(rel, definition);
 	check_identity(rel);
 	check_empty(rel);
-	rel = make_triggers(table_id, drop_leftover_triggers(rel));
+	rel = drop_leftover_triggers(rel);
 	register_table(table_id, rel);
+	if (copy)
+	{
+		tablecopy_load(copy, chunks, table_id);
+		tablecopy_note_added(copy);
+	}
+	rel = make_triggers(table_id, rel);
 	sequences_adopt(relid);
 	relation_close(rel, NoLock);
+}
+
+Datum
+quorum_do_add_table(PG_FUNCTION_ARGS)
+{
+	add_here(fcinfo, NULL, 0);
+	PG_RETURN_VOID();
+}
+
+/* _add_table_copied(table_id, schema, name, definition, copy_id, chunks) */
+Datum
+quorum_do_add_table_copied(PG_FUNCTION_ARGS)
+{
+	add_here(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(4)), (uint32) PG_GETARG_INT32(5));
 	PG_RETURN_VOID();
 }
 

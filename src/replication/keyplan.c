@@ -562,6 +562,25 @@ keys_plan(Relation rel)
 	return plan;
 }
 
+RelPlan *
+keys_plan_of_new(Relation rel)
+{
+	RelPlan    *plan = palloc0_object(RelPlan);
+
+	plan->relid = RelationGetRelid(rel);
+	plan->kind = REL_REPLICATED;
+	plan->context = AllocSetContextCreate(CurrentMemoryContext, "pg_quorum relation", ALLOCSET_SMALL_SIZES);
+	plan_replicated(plan, rel);
+	return plan;
+}
+
+void
+keys_forget_plan_of_new(RelPlan *plan)
+{
+	MemoryContextDelete(plan->context);
+	pfree(plan);
+}
+
 static RelKind
 rel_kind(Oid relid, LOCKMODE lock)
 {

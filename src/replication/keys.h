@@ -114,6 +114,13 @@ extern RelPlan *keys_plan(Relation rel);
 extern RelKind keys_rel_kind(Oid relid);
 extern RelKind keys_rel_kind_locking(Oid relid);
 
+/*
+ * For encoding rows of a table that is not replicated yet: as if it were, under
+ * number 0. Not cached; forget it.
+ */
+extern RelPlan *keys_plan_of_new(Relation rel);
+extern void keys_forget_plan_of_new(RelPlan *plan);
+
 extern void keys_add_table(RelPlan *plan, bool exclusive, uint64 base);
 extern void keys_add_lock(RelPlan *plan, TupleTableSlot *slot, LockTupleMode mode, uint64 base);
 extern void keys_add_insert(RelPlan *plan, TupleTableSlot *row, uint64 base);

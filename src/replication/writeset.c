@@ -104,6 +104,13 @@ static Mark *marks = NULL;
 static int	nmarks = 0;
 static int	marks_size = 0;
 
+/* While rows go elsewhere (writeset_divert): the write set's own buffer. */
+static bool diverted = false;
+static uint32 diverted_records = 0;
+static char *kept_buffer = NULL;
+static Size kept_len = 0;
+static Size kept_size = 0;
+
 static inline bool
 key_exclusive(const BuildKey *k)
 {
@@ -246,6 +253,7 @@ writeset_subcommit(int nest_level)
 
 	if (!active || nmarks == 0 || marks[nmarks - 1].level < nest_level)
 		return;
+	Assert(!diverted);
 	mark = &marks[nmarks - 1];
 	mark->level = nest_level - 1;
 	if (mark->level <= 1 || (nmarks > 1 && marks[nmarks - 2].level == mark->level))
@@ -259,6 +267,7 @@ writeset_subabort(int nest_level)
 
 	if (!active)
 		return;
+	writeset_divert_end();
 	while (nmarks > 0 && marks[nmarks - 1].level >= nest_level)
 		mark = &marks[--nmarks];
 	if (mark == NULL)
@@ -280,6 +289,8 @@ writeset_subabort(int nest_level)
 void
 writeset_begin(CommandId cid)
 {
+	if (diverted)
+		return;
 	ensure_mark();
 	if (buffer_len > SPILL_BYTES)
 		spill();
@@ -332,8 +343,60 @@ writeset_put_string(const char *text)
 void
 writeset_end(void)
 {
+	if (diverted)
+	{
+		diverted_records++;
+		return;
+	}
 	nrecords++;
 	check_size();
+}
+
+/* ---------- rows that go elsewhere ---------- */
+
+void
+writeset_divert(void)
+{
+	ensure_mark();
+	Assert(!diverted);
+	kept_buffer = buffer;
+	kept_len = buffer_len;
+	kept_size = buffer_size;
+	buffer = NULL;
+	buffer_len = buffer_size = 0;
+	diverted_records = 0;
+	diverted = true;
+}
+
+const char *
+writeset_diverted(Size *len, uint32 *n)
+{
+	Assert(diverted);
+	*len = buffer_len;
+	*n = diverted_records;
+	return buffer;
+}
+
+void
+writeset_divert_empty(void)
+{
+	Assert(diverted);
+	buffer_len = 0;
+	diverted_records = 0;
+}
+
+void
+writeset_divert_end(void)
+{
+	if (!diverted)
+		return;
+	if (buffer)
+		pfree(buffer);
+	buffer = kept_buffer;
+	buffer_len = kept_len;
+	buffer_size = kept_size;
+	kept_buffer = NULL;
+	diverted = false;
 }
 
 /* ---------- keys ---------- */
@@ -626,6 +689,8 @@ writeset_reset(void)
 	if (!active)
 		return;
 	active = false;
+	diverted = false;
+	kept_buffer = NULL;
 	/* on abort the file is closed with its resource owner */
 	file = NULL;
 	buffer = NULL;

@@ -28,6 +28,8 @@
  *		'X' string role, string search_path, varint nsettings,
  *			nsettings x (string name, string value), string statement
  *			an empty role is the apply worker's own: statements of ours only
+ *		'C' string copy, varint number, varint rows, varint length, bytes: records
+ *			'I' and 'D' of a table that is being added, with number 0 (tablecopy.h)
  *		'G' u8 action, token of the owner (u32 node, u32 boot, u64 counter),
  *			varint n, n x varint table_id: a gate (gate.c)
  *		string: varint length, bytes
@@ -116,7 +118,7 @@ typedef struct WsTuple
 
 typedef struct WsRecord
 {
-	char		type;			/* 'I', 'U', 'D', 'T', 'X', 'G' */
+	char		type;			/* 'I', 'U', 'D', 'T', 'X', 'C', 'G' */
 	uint32_t	table_id;
 	bool		has_old;
 	WsTuple		old_tuple;
@@ -132,6 +134,11 @@ typedef struct WsRecord
 	WsString	setting_names[WS_MAX_SETTINGS];
 	WsString	setting_values[WS_MAX_SETTINGS];
 	WsString	statement;
+	/* 'C' */
+	WsString	copy_id;
+	uint32_t	chunk_number;
+	uint32_t	chunk_rows;
+	WsString	chunk;			/* bytes of any value */
 	/* 'G' */
 	uint8_t		gate_action;
 	RaftToken	gate_owner;

@@ -28,6 +28,15 @@ extern void writeset_put_bytes(const void *data, Size len);
 extern void writeset_put_string(const char *text);	/* varint length, bytes */
 extern void writeset_end(void);
 
+/*
+ * In between, rows (rowcodec.h) go into a buffer of its own, and not into the
+ * transaction's write set. The end of the (sub)transaction ends it, too.
+ */
+extern void writeset_divert(void);
+extern const char *writeset_diverted(Size *len, uint32 *nrecords);
+extern void writeset_divert_empty(void);
+extern void writeset_divert_end(void);
+
 /* ---------- keys ---------- */
 
 /* What a key stands for, to name it when it conflicts. */

@@ -261,6 +261,18 @@ read_statement(WsReader *rd, WsRecord *rec)
 	return read_string(rd, &rec->statement);
 }
 
+static bool
+read_chunk(WsReader *rd, WsRecord *rec)
+{
+	const uint8_t *data;
+
+	if (!read_string(rd, &rec->copy_id) || !read_varint(rd, &rec->chunk_number) ||
+		!read_varint(rd, &rec->chunk_rows) || !read_bytes(rd, &data, &rec->chunk.len))
+		return false;
+	rec->chunk.data = (const char *) data;
+	return true;
+}
+
 bool
 ws_read_record(WsReader *rd, WsRecord *rec)
 {
@@ -304,6 +316,10 @@ ws_read_record(WsReader *rd, WsRecord *rec)
 			break;
 		case 'X':
 			if (!read_statement(rd, rec))
+				return false;
+			break;
+		case 'C':
+			if (!read_chunk(rd, rec))
 				return false;
 			break;
 		case 'G':

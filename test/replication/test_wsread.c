@@ -37,7 +37,7 @@ build_all(Payload *p)
 		{12345, 0, false},
 	};
 
-	put_header(p, keys, 4, 6);
+	put_header(p, keys, 4, 7);
 
 	put_u8(p, 'I');
 	put_varint(p, 300);
@@ -77,6 +77,12 @@ build_all(Payload *p)
 	put_string(p, "value");
 	put_string(p, "ALTER TABLE x");
 
+	put_u8(p, 'C');
+	put_string(p, "1-2-3");
+	put_varint(p, 300);
+	put_varint(p, 7);
+	put_bytes(p, "a\0b\0", 4);
+
 	put_u8(p, 'G');
 	put_u8(p, 2);
 	put_u32(p, 1);
@@ -103,7 +109,7 @@ test_everything(void)
 
 	build_all(&p);
 	CHECK(ws_read_open(&rd, p.data, p.len));
-	CHECK(rd.nkeys == 4 && rd.nrecords == 6 && rd.base_max == 100);
+	CHECK(rd.nkeys == 4 && rd.nrecords == 7 && rd.base_max == 100);
 	key = ws_read_key(&rd, 0);
 	CHECK(key.key == 0 && key.base == 7 && !key.exclusive);
 	key = ws_read_key(&rd, 1);
@@ -133,6 +139,10 @@ test_everything(void)
 	CHECK(ws_read_record(&rd, &rec) && rec.type == 'X');
 	CHECK(is(rec.role, "role") && is(rec.search_path, "a, b") && is(rec.statement, "ALTER TABLE x"));
 	CHECK(rec.nsettings == 1 && is(rec.setting_names[0], "name") && is(rec.setting_values[0], "value"));
+
+	CHECK(ws_read_record(&rd, &rec) && rec.type == 'C' && is(rec.copy_id, "1-2-3"));
+	CHECK(rec.chunk_number == 300 && rec.chunk_rows == 7 && rec.chunk.len == 4 &&
+		  memcmp(rec.chunk.data, "a\0b\0", 4) == 0);
 
 	CHECK(ws_read_record(&rd, &rec) && rec.type == 'G' && rec.gate_action == 2);
 	CHECK(rec.gate_owner.node == 1 && rec.gate_owner.boot == 2 &&

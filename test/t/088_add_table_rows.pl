@@ -82,15 +82,6 @@ $locker->quit;
 $c->settle;
 $c->tables_equal('locked', 'a lock elsewhere does not stop it for good');
 
-# --- larger than a transaction may be ---
-
-table('large', 80000, $c->node(1));
-$c->fails_with($c->node(1), q(SET quorum.max_transaction_size = '1MB'; SELECT quorum.add_table('large')), '54000',
-	qr/quorum\.max_transaction_size \(1024 kB\)/, 'a table larger than quorum.max_transaction_size');
-$c->node(1)->safe_psql($db, q(SELECT quorum.add_table('large')));
-$c->settle;
-$c->tables_equal('large', 'with a larger one it goes');
-
 # --- two at once, of the same table and of others ---
 
 table($_, 100, $c->node(1)) for qw(a b);
@@ -111,7 +102,7 @@ for my $op (values %$ops)
 }
 is_deeply(\%errors, {}, 'no client saw any of it');
 $c->settle;
-$c->tables_equal([qw(load written twice uneven large)], 'all equal');
+$c->tables_equal([qw(load written twice uneven)], 'all equal');
 is($c->node(2)->safe_psql($db, 'SELECT bool_and(same) FROM quorum.verify()'), 't', 'says quorum.verify, too');
 
 for my $node ($c->nodes)
