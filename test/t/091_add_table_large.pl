@@ -245,6 +245,27 @@ $c->wait_until('n3 is removed', sub { ($c->try_sql($one, q(SELECT quorum.remove_
 $c->remove_node($three);
 is_clean('the caller is removed');
 add('gone', $one, 'with the rows that another one has: none');
+
+# --- a member that joins in the middle has the chunks with its image ---
+
+$c->everywhere('CREATE TABLE joined (id int PRIMARY KEY, v text, u serial UNIQUE)');
+$one->safe_psql($db, q(INSERT INTO joined SELECT g, md5(g::text) || repeat('x', 50) FROM generate_series(1, 6000) g));
+($holder, $adder) = held('joined', $one);
+my $new = $c->add_node(name => 'n4');
+$c->restart($new);
+$new->safe_psql($db, 'CREATE EXTENSION pg_quorum; CREATE TABLE joined (id int PRIMARY KEY, v text, u serial UNIQUE)');
+$c->join_node($new);
+$holder->query('COMMIT');
+$adder->query('SELECT 1');
+unlike($adder->{stderr}, qr/ERROR/, 'a member joins meanwhile');
+$_->quit for $holder, $adder;
+$c->settle;
+$c->tables_equal('joined', 'a member joins meanwhile');
+is($new->safe_psql($db, q(SELECT count(*) FROM joined WHERE v <> 'uncommitted')), '5999', 'the new one has all rows');
+$_->safe_psql($db, q(INSERT INTO joined SELECT 10000 + max(id), 'more' FROM joined)) for $new, $two, $one;
+$c->settle;
+$c->tables_equal('joined', 'and values of its sequence do not collide');
+is_clean('a member joins meanwhile');
 is($one->safe_psql($db, 'SELECT bool_and(same) FROM quorum.verify()'), 't', 'says quorum.verify, too');
 
 for my $node ($one, $two)
