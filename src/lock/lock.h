@@ -11,8 +11,9 @@
  *	Raft worker	forwards it to the leader, which grants (the entry is in the log,
  *				its index is the token), lets it wait in its memory, or refuses.
  *	session		LOCK_GRANTED: the grant is committed. The caller then waits until
- *				it is applied here (node_wait_applied(answer.index)), so that it sees
- *				what the former holder wrote.
+ *				the rows that were changed before it are here (node_wait_applied() of
+ *				answer.rows_index), so that it sees what the former holder wrote. The
+ *				grant's own entry need not be applied yet.
  *	release		a LockDrop, made ready before the request (so that it cannot fail
  *				later), posted when the lock is not held any more. The Raft worker
  *				sees to it that the release gets into the log, whatever happens to
@@ -102,7 +103,8 @@ typedef enum LockResult
 typedef struct LockAnswer
 {
 	LockResult	result;
-	uint64		index;			/* GRANTED: the entry; wait for it with node_wait_applied() */
+	uint64		index;			/* GRANTED: the entry */
+	uint64		rows_index;		/* GRANTED: when this is applied, the former holder's rows are seen */
 
 	/*
 	 * GRANTED, a request: the fencing token. index, but where a lease got again

@@ -175,6 +175,8 @@ check_fence(FunctionCallInfo fcinfo, uint8 key_type)
 	shown = lock_show_key(&key);
 	if (!lock_wait_for_token(token))
 		report_unknown(shown, token);
+	/* a later grant to a session of this server is known at once, not at COMMIT only */
+	lock_settle();
 
 	/* the base first: the scans that follow see at least that much */
 	base = node_applied_index();

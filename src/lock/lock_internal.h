@@ -96,6 +96,12 @@ typedef struct LockShared
 	pg_atomic_uint64 safe_until_us; /* Raft worker: node_monotonic_us(); 0 never */
 	pg_atomic_uint64 losses;	/* Raft worker: lock_losses() */
 
+	/*
+	 * The newest entry of a lock that a session of this server was told of; any of
+	 * them writes, only ever up. A crash: begins again with 0, nobody was told.
+	 */
+	pg_atomic_uint64 settles_at;
+
 	/* protects what follows; the Raft worker never waits for it */
 	LWLock	   *lock;
 

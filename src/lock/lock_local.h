@@ -37,6 +37,7 @@ typedef struct LocalLock
 {
 	LockName	name;			/* hash key; owns its bytes */
 	uint64		token;			/* 0: reserved, not granted yet */
+	uint64		index;			/* of the grant's entry: before it is applied the tables cannot know it */
 	dsa_pointer drop;			/* its release, made ready (lock.h) */
 	int64		session_holds;	/* by advisory_lock ... */
 	int64		xact_holds;		/* by advisory_xact_lock ..., all levels */

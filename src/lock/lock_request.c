@@ -164,6 +164,7 @@ take_answer(const NodeAnswer *from, NodeVerdict verdict, LockAnswer *answer)
 	{
 		case NODE_COMMITTED:
 			answer->index = from->index;
+			answer->rows_index = from->rows_index;
 			answer->token = from->conflict_index != 0 ? from->conflict_index : from->index;
 			answer->stamp_us = from->stamp.physical_us;
 			return answer->result = LOCK_GRANTED;

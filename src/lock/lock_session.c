@@ -16,7 +16,13 @@
  * transaction's own locks might keep from happening.
  *
  * A grant can be taken away while the session believes to have it. Whenever it
- * relies on one, it looks into the table.
+ * relies on one, it looks into the table. A grant that is not applied here yet is
+ * not in the table; nor can its loss be, which comes later in the log.
+ *
+ * Whoever is given a lock sees all that its former holder wrote. For this the
+ * entries before the grant have to be applied, and of those only the ones that
+ * change rows: not the grant, nor other sessions' locks. quorum.locks waits for
+ * what was granted and released here before (lock_settle).
  *
  * State: private to the process (lock_local.c). What becomes of the locks of a
  * session that is gone is the Raft worker's business (lock.h).
@@ -37,6 +43,7 @@
 #include "utils/timeout.h"
 #include "utils/wait_event.h"
 
+#include "lock/lock_internal.h"
 #include "lock/lock_sql.h"
 #include "lock/lock_tables.h"
 #include "node/node.h"
@@ -45,7 +52,7 @@
 /* At the end of a transaction: for how long the next one of its releases is waited for. */
 #define RELEASE_WAIT_US		INT64CONST(1000000)
 
-/* quorum.locks waits so long for what this session itself has released. */
+/* quorum.locks waits so long for what sessions of this server were told. */
 #define SETTLE_US			INT64CONST(2000000)
 
 /*
@@ -57,8 +64,14 @@
 /* Where neither quorum.commit_timeout nor a wait is given: for how long no leader may be there. */
 #define NO_QUORUM_MS		10000
 
+/*
+ * So far may this server's tables be behind a grant that a session goes on with:
+ * locks are handed out no faster than their entries are applied, and a commit does
+ * not have to wait for thousands of those.
+ */
+#define GRANT_LAG_MAX		64
+
 static ProcessUtility_hook_type prev_process_utility = NULL;
-static uint64 last_release = 0; /* entry of the last one that is known */
 
 /* ---------- what the tables say ---------- */
 
@@ -73,6 +86,13 @@ lock_is_granted(uint8 type, const char *key, Size len, uint64 token)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+bool
+lock_is_held(const LocalLock *lock)
+{
+	return node_applied_index() < lock->index ||
+		lock_is_granted(lock->name.type, lock->name.key, lock->name.len, lock->token);
 }
 
 /* ---------- requests ---------- */
@@ -157,7 +177,7 @@ find_held(const LockName *name, const LockKey *key)
 
 	if (lock == NULL || lock->token == 0)
 		return NULL;
-	if (lock_is_granted(name->type, name->key, name->len, lock->token))
+	if (lock_is_held(lock))
 		return lock;
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),
@@ -261,25 +281,40 @@ is_wanted(const Wanted *wanted, const LockKey *keys, const LockKey *key)
 
 /* The grant is ours: every key is noted before anything can fail. */
 static void
-note_granted(Wanted *wanted, const LockKey *keys, uint8 mode, LockScope scope, uint64 token)
+note_granted(Wanted *wanted, const LockKey *keys, uint8 mode, LockScope scope,
+			 const LockAnswer *answer)
 {
 	for (int i = 0; i < wanted->count; i++)
 	{
 		const LockKey *key = &keys[wanted->at[i]];
 		LockName	name = name_of(key, mode);
+		LocalLock  *lock = lock_local_find(&name);
 
-		lock_local_find(&name)->drop = wanted->drops[i];
-		note(&name, key, token, scope);
+		lock->drop = wanted->drops[i];
+		lock->index = answer->index;
+		note(&name, key, answer->token, scope);
 	}
 }
 
-/* All that the former holder wrote is to be seen; else the lock is given back. */
+/* All that the former holder wrote is to be seen here. */
 static void
-wait_applied(Wanted *wanted, const LockKey *keys, uint8 mode, uint64 index)
+see_rows(const LockAnswer *answer)
+{
+	uint64		index = answer->rows_index;
+
+	lock_settles_at(answer->index);
+	if (answer->index > GRANT_LAG_MAX)
+		index = Max(index, answer->index - GRANT_LAG_MAX);
+	(void) node_wait_applied(index, 0);
+}
+
+/* The same; else the lock is given back. */
+static void
+see_rows_or_release(Wanted *wanted, const LockKey *keys, uint8 mode, const LockAnswer *answer)
 {
 	PG_TRY();
 	{
-		(void) node_wait_applied(index, 0);
+		see_rows(answer);
 	}
 	PG_CATCH();
 	{
@@ -321,8 +356,8 @@ request(Wanted *wanted, const LockKey *keys, uint8 mode, LockScope scope, int64 
 		unwant(wanted, keys, mode);
 		return false;
 	}
-	note_granted(wanted, keys, mode, scope, answer.token);
-	wait_applied(wanted, keys, mode, answer.index);
+	note_granted(wanted, keys, mode, scope, &answer);
+	see_rows_or_release(wanted, keys, mode, &answer);
 	return true;
 }
 
@@ -380,16 +415,22 @@ lock_acquire(const LockKey *keys, int nkeys, uint8 mode, LockScope scope, int64 
 /* ---------- releases ---------- */
 
 void
-lock_released_at(uint64 index)
+lock_settles_at(uint64 index)
 {
-	last_release = Max(last_release, index);
+	pg_atomic_uint64 *newest = &lock_shared->settles_at;
+	uint64		old = pg_atomic_read_u64(newest);
+
+	while (old < index && !pg_atomic_compare_exchange_u64(newest, &old, index))
+		;
 }
 
 void
 lock_settle(void)
 {
-	if (last_release > node_applied_index())
-		(void) node_wait_applied(last_release, node_monotonic_us() + SETTLE_US);
+	uint64		index = pg_atomic_read_u64(&lock_shared->settles_at);
+
+	if (index > node_applied_index())
+		(void) node_wait_applied(index, node_monotonic_us() + SETTLE_US);
 }
 
 /* A hold less; the last one gives the lock back. Interrupts are served. */
@@ -408,7 +449,7 @@ unhold(LocalLock *lock)
 	}
 	post_release(lock, true);
 	index = lock_drop_wait(drop, node_monotonic_us() + RELEASE_WAIT_US, true);
-	lock_released_at(index);
+	lock_settles_at(index);
 }
 
 bool
@@ -467,7 +508,7 @@ release_unheld(void)
 		lock->drop = InvalidDsaPointer;
 		post_release(lock, false);	/* it is on its way */
 		index = lock_drop_wait(drop, deadline_us, false);
-		lock_released_at(index);
+		lock_settles_at(index);
 		/* thousands go in several entries: for as long as there are more */
 		if (index != 0)
 			deadline_us = node_monotonic_us() + RELEASE_WAIT_US;

@@ -63,6 +63,7 @@ lock_shmem_init(void)
 	lock_shared->at_work = InvalidDsaPointer;
 	pg_atomic_init_u64(&lock_shared->safe_until_us, 0);
 	pg_atomic_init_u64(&lock_shared->losses, 0);
+	pg_atomic_init_u64(&lock_shared->settles_at, 0);
 	lock_shared->image = InvalidDsaPointer;
 	pg_atomic_init_u32(&lock_shared->image_there, 0);
 	pg_atomic_init_u32(&lock_shared->image_wanted, 0);
@@ -118,6 +119,37 @@ copy_queue(Size *len, int64 *age_us)
 	return copy;
 }
 
+/* Requests of this server's sessions that wait for their answer right now. */
+static RaftToken *
+waiting_requests(int *n)
+{
+	RaftToken  *requests = palloc(sizeof(RaftToken) * MaxBackends);
+
+	*n = 0;
+	for (int i = 0; i < MaxBackends; i++)
+	{
+		NodeSlot   *slot = &node_shared->slots[i];
+
+		/* most are not in use */
+		if (*(volatile NodeSlotState *) &slot->state != SLOT_TAKEN)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		if (slot->state == SLOT_TAKEN)
+			requests[(*n)++] = slot->token;
+		SpinLockRelease(&slot->mutex);
+	}
+	return requests;
+}
+
+static bool
+is_among(RaftToken request, const RaftToken *requests, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (raft_token_equal(requests[i], request))
+			return true;
+	return false;
+}
+
 LockWaitRow *
 lock_wait_rows(int *nrows)
 {
@@ -127,20 +159,29 @@ lock_wait_rows(int *nrows)
 	char	   *at = copy;
 	LockQueueHead head;
 	LockWaitRow *rows;
+	RaftToken  *waiting;
+	int			nwaiting;
 
 	*nrows = 0;
 	if (copy == NULL)
 		return NULL;
 	memcpy(&head, at, sizeof(head));
 	at += sizeof(head) + head.nleases * sizeof(LockQueueLease);
-	rows = palloc0(sizeof(LockWaitRow) * Max(head.nrows, 1));
+	if (head.nrows == 0)
+		return NULL;
+	waiting = waiting_requests(&nwaiting);
+	rows = palloc0(sizeof(LockWaitRow) * head.nrows);
 	for (uint32 i = 0; i < head.nrows; i++)
 	{
 		LockQueueRow row;
-		LockWaitRow *out = &rows[i];
+		LockWaitRow *out = &rows[*nrows];
 
 		memcpy(&row, at, sizeof(row));
-		at += sizeof(row);
+		at += sizeof(row) + row.len;
+
+		/* the queue is a moment old; of our own sessions it is known who waits no more */
+		if (row.node == node_id() && !is_among(row.request, waiting, nwaiting))
+			continue;
 		out->node = row.node;
 		out->pid = row.pid;
 		out->owner_kind = row.owner_kind;
@@ -150,10 +191,10 @@ lock_wait_rows(int *nrows)
 		out->position = row.position;
 		out->waited_us = row.waited_us + age_us;
 		out->len = row.len;
-		out->key = at;
-		at += row.len;
+		out->key = at - row.len;
+		(*nrows)++;
 	}
-	*nrows = (int) head.nrows;
+	pfree(waiting);
 	return rows;
 }
 

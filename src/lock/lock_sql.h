@@ -102,9 +102,16 @@ extern bool lock_wait_safe(int64 patience_us);
 /* The answer to a request, with lock_timeout and a bound where there is no quorum. */
 extern LockResult lock_ask(LkRecord *rec, const LkItem *items, int64 wait_us, LockAnswer *answer);
 
-/* What this session has released is applied here, or nearly so. */
+/* The same where it is not applied here yet. */
+extern bool lock_is_held(const LocalLock *lock);
+
+/*
+ * A session was told of a grant or release at that entry. lock_settle() waits, for
+ * a moment, until the newest of them is applied here: after it the tables show what
+ * any session of this server was told before.
+ */
+extern void lock_settles_at(uint64 index);
 extern void lock_settle(void);
-extern void lock_released_at(uint64 index);
 
 /* ---------- lock_lease.c ---------- */
 

@@ -5,8 +5,9 @@
  *		rely on.
  *
  * Grants come from this member's tables, at its applied index, so that reading
- * them costs no message; who waits is what the leader said last. Only what this
- * session itself has released is waited for, for a moment.
+ * them costs no message; who waits is what the leader said last. Only what
+ * sessions of this server were told of grants and releases is waited for, for a
+ * moment.
  *
  * A lease's id, and the token of what it holds, let anybody release it: both are
  * shown to superusers and members of quorum_admin only.
@@ -314,8 +315,7 @@ look_if_lost(LocalLock *lock, void *arg)
 {
 	bool	   *lost = arg;
 
-	*lost |= lock->token != 0 &&
-		!lock_is_granted(lock->name.type, lock->name.key, lock->name.len, lock->token);
+	*lost |= lock->token != 0 && !lock_is_held(lock);
 }
 
 /*
@@ -347,8 +347,7 @@ put_if_lost(LocalLock *lock, void *arg)
 	Datum		values[4];
 	bool		nulls[4] = {false};
 
-	if (lock->token == 0 ||
-		lock_is_granted(lock->name.type, lock->name.key, lock->name.len, lock->token))
+	if (lock->token == 0 || lock_is_held(lock))
 		return;
 	values[0] = CStringGetTextDatum(lk_key_type_name(lock->name.type));
 	values[1] = PointerGetDatum(lock_key_to_text(lock->name.type, lock->name.key, lock->name.len));

@@ -156,6 +156,7 @@ typedef struct NodeAnswer
 	NodeVerdict verdict;
 	uint64		index;			/* NODE_COMMITTED: our entry */
 	RaftStamp	stamp;			/* NODE_COMMITTED: the leader's HLC */
+	uint64		rows_index;		/* NODE_COMMITTED: rows as of index are those as of here */
 	/* NODE_REFUSED: */
 	uint64		conflict_key;	/* 0: base older than the map covers */
 	uint64		conflict_index; /* the winner */

@@ -293,7 +293,7 @@ typedef struct NodeAppliedRequest
 
 /* turn.c, the worker's side */
 extern void node_publish_commit(uint64 first, uint64 last);
-extern bool node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp,
+extern bool node_give_turn(int procno, RaftToken token, uint64 index, uint64 rows_index, RaftStamp stamp,
 						   uint64 detail, bool *there);
 extern void node_answer_slot(int procno, RaftToken token, const NodeAnswer *answer, int sqlstate);
 

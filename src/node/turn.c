@@ -44,7 +44,7 @@ wake_owner(uint64 index)
  * the applier's anyway. detail: NodeAnswer.conflict_index, a lock's token.
  */
 bool
-node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp,
+node_give_turn(int procno, RaftToken token, uint64 index, uint64 rows_index, RaftStamp stamp,
 			   uint64 detail, bool *there)
 {
 	NodeSlot   *slot = &node_shared->slots[procno];
@@ -56,6 +56,7 @@ node_give_turn(int procno, RaftToken token, uint64 index, RaftStamp stamp,
 	{
 		slot->answer.verdict = NODE_COMMITTED;
 		slot->answer.index = index;
+		slot->answer.rows_index = rows_index;
 		slot->answer.stamp = stamp;
 		slot->answer.conflict_index = detail;
 		*there = true;

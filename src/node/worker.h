@@ -243,6 +243,7 @@ typedef struct Pending
 	bool		withdrawn;		/* nobody wants it any more */
 	bool		exposed;		/* may be in a log somewhere */
 	uint64		lock_token;		/* APPENDED: of the grant */
+	uint64		rows_index;		/* APPENDED: the last entry before it that may change rows */
 	struct LockOwn *own;		/* this worker's own; procno is -1 */
 } Pending;
 
@@ -464,6 +465,7 @@ typedef struct Worker
 	int64		retry_us;		/* leave queued ones alone until then */
 	uint64		fed_from;		/* entries told to node_ops already, not yet output */
 	uint64		fed_to;
+	uint64		rows_index;		/* no entry of the log above it changes rows of tables */
 	bool		ring_limited;
 	int			at_work;		/* sessions in flight at a time, lately */
 	int64		watch_us;

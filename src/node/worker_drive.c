@@ -14,6 +14,7 @@
 
 #include "miscadmin.h"
 
+#include "lock/lock_payload.h"
 #include "node/worker.h"
 
 #define LOAD_MAX_ENTRIES	4096
@@ -27,6 +28,7 @@ drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 	(void) clock_observe(to_hlc(stamp), 0, NULL);
 	if (type == RAFT_ENTRY_DATA)
 	{
+		bool		changes_rows = !lk_is_lock(data, len);
 		uint64		lock_token = lock_appended(w, index, token, stamp, data, len);
 
 		if (node_ops && node_ops->appended)
@@ -37,6 +39,8 @@ drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 				pg_atomic_write_u32(&node_shared->boot, boot_raise(token.boot));
 			pending_appended(w, index, token, stamp, lock_token);
 		}
+		if (changes_rows)
+			w->rows_index = Max(w->rows_index, index);
 	}
 	else if (type == RAFT_ENTRY_NOOP && token.node != 0)
 		outcome_note_marker(w, token, index);
@@ -125,6 +129,7 @@ write_log(Worker *w, const RaftOutput *out)
 			node_ops->coverage_starts(out->reset_index + 1);
 		lock_truncated(w, 1);
 		lock_coverage_starts(w, out->reset_index + 1);
+		w->rows_index = Max(w->rows_index, out->reset_index);
 		pending_truncated(w, 1);
 		outcome_truncated(w, 1);
 		if (log_refused(w, rlog_reset(w->log, out->reset_index, out->reset_term),

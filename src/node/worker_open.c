@@ -348,6 +348,7 @@ feed_tail(Worker *w)
 		node_ops->coverage_starts(first);
 	lock_truncated(w, 1);
 	lock_coverage_starts(w, first);
+	w->rows_index = first - 1;
 	for (uint64 i = first; i <= last; i++)
 	{
 		RlogRecord	rec;

@@ -213,6 +213,12 @@ pending_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp, uint
 	p->index = index;
 	p->stamp = stamp;
 	p->lock_token = lock_token;
+
+	/*
+	 * Entries of locks change nothing that users keep. What was cut off since may
+	 * have counted: then it is waited for more than has to be.
+	 */
+	p->rows_index = Min(w->rows_index, index - 1);
 }
 
 void

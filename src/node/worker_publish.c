@@ -68,7 +68,8 @@ publish_commits(Worker *w)
 				bool		there = false;
 
 				if (p->procno >= 0)
-					given = node_give_turn(p->procno, p->token, i, p->stamp, p->lock_token, &there);
+					given = node_give_turn(p->procno, p->token, i, p->rows_index, p->stamp,
+										   p->lock_token, &there);
 				if (!there)
 					lock_orphan(w, p, i);
 			}

@@ -63,6 +63,8 @@ $s->query(q(SELECT quorum.latch_await('start', '0'), quorum.try_advisory_lock('w
 $c->settle;
 my $apply = worker_pid($here, 'apply');
 kill 'STOP', $apply;
+# rows that whoever is given a lock has to see
+$there->safe_psql($db, q(SELECT quorum.latch_create('rows', 1)));
 $s->query(q(SET statement_timeout = '1s'));
 is(state_of_error($s, "SELECT quorum.advisory_lock('one', '$lease')"), '57014', 'a lock under a lease: not acquired');
 is(state_of_error($s, "SELECT quorum.advisory_lock_many('{two,three}', '$lease')"), '57014', 'nor several');
