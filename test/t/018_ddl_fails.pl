@@ -76,7 +76,7 @@ sub fills_up
 }
 
 fills_up('no space for an index', 'CREATE INDEX t_full ON t (n, v)');
-fills_up('no space for a table written anew', 'BEGIN; ALTER TABLE t ALTER n TYPE bigint; UPDATE t SET n = n + 1 WHERE id <= 20; COMMIT');
+fills_up('no space for a table written anew', 'BEGIN; ALTER TABLE t ALTER id TYPE bigint; UPDATE t SET n = n + 1 WHERE id <= 20; COMMIT');
 is($odd->safe_psql($db, 'SELECT sum(n) FROM t WHERE id <= 20'), '250', 'the rows of the transaction came with it, once');
 is($odd->safe_psql($db, q(SELECT indisvalid FROM pg_index WHERE indexrelid = 't_full'::regclass)), 't', 'the index is there');
 unlike(slurp_file($_->logfile), qr/PANIC|TRAP:|was terminated by signal (6|11)/, $_->name . ' logged no crash')
