@@ -68,6 +68,17 @@ for my $i (1 .. 3)
 		cmp_ok($attempts, '<=', 3, "n$i, $attempts attempts in " . sprintf('%.2f', $seconds) . " s: $sql");
 	}
 }
+# maintenance of one server's indexes: rows go on coming to it
+for my $i (1 .. 3)
+{
+	for my $sql ('REINDEX TABLE CONCURRENTLY load', 'REINDEX INDEX CONCURRENTLY load_counter_pkey', 'REINDEX TABLE load')
+	{
+		my ($attempts) = change($c->node($i), $sql);
+
+		# the applier may have to take the table from one that does without CONCURRENTLY
+		ok($sql !~ /CONCURRENTLY/ || $attempts <= 3, "n$i, $attempts attempts: $sql");
+	}
+}
 my $before = $c->acknowledged($load);
 $c->wait_until('writes go on', sub { $c->acknowledged($load) > $before + 50 });
 my $ops = $c->stop_load($load);
@@ -85,6 +96,8 @@ for my $key (keys %$ops)
 	$lost++ if $ops->{$key}{verdict} eq 'A' && !$there{$key};
 }
 is($lost, 0, 'nothing acknowledged is lost');
+is($c->node($_)->safe_psql($db, q(SELECT count(*) FROM pg_index WHERE NOT indisvalid AND indrelid IN ('load'::regclass, 'load_counter'::regclass))), '0',
+	"n$_: all indexes are whole") for 1 .. 3;
 
 # --- TRUNCATE, too ---
 
