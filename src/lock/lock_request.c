@@ -284,6 +284,7 @@ lock_request(LkRecord *rec, const LkItem *items, int64 wait_us, LockAnswer *answ
 	memset(answer, 0, sizeof(*answer));
 	if (!node_is_member())
 		return answer->result = LOCK_NOT_MEMBER;
+	node_require_joined();
 	Assert(rec->op == LK_OP_GRANT);
 	rec->lease_ms = (uint32) quorum_lease_timeout_ms;
 	rec->flags = wait_us == 0 ? LK_TRY : 0;

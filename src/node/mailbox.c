@@ -133,6 +133,23 @@ node_sleep_until(int64 deadline_us)
 	return true;
 }
 
+/*
+ * A server that joins has nothing to propose before its tables are there: nobody
+ * could tell when that will be, so nobody waits for it. (A member that fell behind
+ * gets its image by itself, and its sessions wait.)
+ */
+void
+node_require_joined(void)
+{
+	if (pg_atomic_read_u32(&node_shared->image_wanted) != 2)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("this server is still loading the cluster's tables"),
+			 errdetail("It takes part as soon as they are complete."),
+			 errhint("See quorum.join_progress, or use another member.")));
+}
+
 static NodeVerdict
 propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 		bool (*doomed_check) (void), NodeAnswer *answer)
@@ -150,6 +167,7 @@ propose(RaftToken token, const NodePart *parts, int nparts, bool applier_owns,
 		len += parts[i].len;
 	if (len > NODE_MAX_PAYLOAD)
 		return answer->verdict = NODE_TOO_LARGE;
+	node_require_joined();
 	if (quorum_commit_timeout_ms > 0)
 		deadline_us = node_monotonic_us() + (int64) quorum_commit_timeout_ms * 1000;
 

@@ -116,6 +116,9 @@ extern bool node_is_loaded(void);
 extern void node_require_loaded(void);
 extern void node_require_member(void);
 
+/* 55000 while this server loads the cluster's tables to join; proposals ask by themselves. */
+extern void node_require_joined(void);
+
 /* ---------- what everybody may ask, lock-free ---------- */
 
 extern uint64 node_applied_index(void);

@@ -41,6 +41,7 @@
 
 #include "compat.h"
 #include "replication/digest.h"
+#include "replication/image_guard.h"
 #include "replication/tables.h"
 
 PG_FUNCTION_INFO_V1(quorum_table_digest);
@@ -308,6 +309,7 @@ quorum_table_digest(PG_FUNCTION_ARGS)
 {
 	int			n;
 
+	image_guard_check_read(PG_GETARG_OID(0));
 	PG_RETURN_TEXT_P(cstring_to_text(digest_out(digest_table(PG_GETARG_OID(0), NULL, &n))));
 }
 

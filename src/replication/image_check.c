@@ -117,12 +117,70 @@ root_of(const ImageSource *source, const ImageRelation *r)
 	return NULL;
 }
 
+/*
+ * Where text compares in another way, a partition's bound, a CHECK or a key's range
+ * means other rows. Spelling does not count: en_US.UTF-8 and en_US.utf8 are one.
+ */
+static void
+check_locale(const ImageSource *source)
+{
+	static const char *const query =
+		"SELECT concat_ws(', ', lower(replace(d.datcollate, '-', '')), lower(replace(d.datctype, '-', '')), "
+		"CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'i' THEN 'ICU' WHEN 'b' THEN 'builtin' END, "
+		"coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale')) "
+		"FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+	char	   *there = image_value(image_query(source->conn, query), 0, 0);
+	char	   *here = image_execute(query);
+
+	if (strcmp(here, there) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database \"%s\" of member \"%s\" has another locale than the one of this server",
+						quorum_database, source->sql.name),
+				 errdetail("Here: %s; in the cluster: %s.", here, there),
+				 errhint("Create this server's database with the same locale.")));
+}
+
+/* Those that types and operator classes of the tables come from. */
+static void
+check_extensions(const ImageSource *source)
+{
+	ImageRows  *rows = image_query(source->conn,
+								   "SELECT DISTINCT e.extname FROM ("
+								   "SELECT 'pg_type'::regclass, coalesce(nullif(t.typelem, 0), t.oid) FROM quorum._image_relation r "
+								   "JOIN pg_attribute a ON a.attrelid = r.relid AND a.attnum > 0 AND NOT a.attisdropped "
+								   "JOIN pg_type t ON t.oid = a.atttypid "
+								   "UNION ALL SELECT 'pg_opclass'::regclass, unnest(i.indclass) FROM quorum._image_relation r "
+								   "JOIN pg_index i ON i.indrelid = r.relid) used(class, id) "
+								   "JOIN pg_depend d ON d.classid = used.class AND d.objid = used.id AND d.deptype = 'e' "
+								   "JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid "
+								   "WHERE e.extname <> 'pg_quorum' ORDER BY 1");
+	StringInfoData missing;
+
+	initStringInfo(&missing);
+	for (int i = 0; i < rows->n; i++)
+	{
+		char	   *name = image_value(rows, i, 0);
+
+		if (image_execute(psprintf("SELECT 1 FROM pg_available_extensions WHERE name = %s",
+								   quote_literal_cstr(name))) == NULL)
+			appendStringInfo(&missing, "%s\"%s\"", missing.len > 0 ? ", " : "", name);
+	}
+	if (missing.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("extensions that replicated tables need are not installed on this server: %s", missing.data),
+				 errhint("Install their files; CREATE EXTENSION is run by itself.")));
+}
+
 /* Roots come first among the relations of a table. In a transaction. */
 void
 image_check(ImageSource *source, List *statements)
 {
 	ListCell   *lc;
 
+	check_locale(source);
+	check_extensions(source);
 	foreach(lc, source->relations)
 	{
 		ImageRelation *r = lfirst(lc);

@@ -115,7 +115,7 @@ quorum_loading(PG_FUNCTION_ARGS)
 
 /* ---------- where statements meet it ---------- */
 
-/* After ExecutorStart: the tables are locked. */
+/* Around ExecutorStart: the tables are locked. */
 void
 image_guard_check_query(const PlannedStmt *plan, int eflags)
 {
@@ -154,6 +154,14 @@ image_guard_check_schema(Oid relid)
 {
 	if (may_be_any() && node_is_member() && !replication_is_applying() && image_guard_stands(relid))
 		refuse(get_rel_name(relid), "changed");
+}
+
+/* Before a function of ours that scans the table. */
+void
+image_guard_check_read(Oid relid)
+{
+	if (image_guard_stands(relid))
+		refuse(get_rel_name(relid), "used");
 }
 
 /* ---------- the apply worker ---------- */

@@ -108,6 +108,7 @@ my %refused = (
 	'MERGE' => q(MERGE INTO big USING own ON own.id = big.id WHEN MATCHED THEN DO NOTHING),
 	'TRUNCATE' => 'TRUNCATE big',
 	'FOR UPDATE' => 'SELECT * FROM big FOR UPDATE',
+	'a digest' => q(SELECT quorum.table_digest('big')),
 	'a level of consistency' => q(SET quorum.read_consistency = 'bounded_staleness'; SELECT count(*) FROM big),
 	'ALTER TABLE' => 'ALTER TABLE big ADD COLUMN more int',
 	'a new index' => 'CREATE INDEX ON big (body)',
@@ -125,6 +126,22 @@ my ($state, undef, $err) = $c->try_sql($new, 'SELECT count(*) FROM big');
 like($err, qr/DETAIL:\s+An image of member "n1" is loaded: \d+ of 5 tables, \d+ rows, \d+ of about \d+ MB/, 'how far it is');
 my $dumped = run_log([ 'pg_dump', '-h', $new->host, '-p', $new->port, '-f', $new->basedir . '/dump', $db ]);
 ok(!$dumped, 'pg_dump takes no half table either');
+
+# --- what would have to wait for the image ---
+
+my %waits = (
+	'a lock' => q(SELECT quorum.advisory_lock('key')),
+	'a new table' => q(CREATE TABLE mine (id int PRIMARY KEY); SELECT quorum.add_table('mine')),
+	'a statement for all' => q(SELECT quorum.execute_ddl('CREATE TABLE for_all (id int)')),
+);
+for my $what (sort keys %waits)
+{
+	$c->fails_with($new, $waits{$what}, '55000', qr/still loading the cluster's tables.*HINT:/s, "$what is refused");
+}
+$c->fails_with($new, $join, '55000', qr/member of a cluster already/, 'so is a second call');
+$c->fails_with($new, 'SELECT quorum.create_cluster()', '55000', qr/member of a cluster already/, 'and a cluster of its own');
+$c->fails_with($new, 'SELECT quorum.force_new_cluster()', '55000', undef, 'even by force');
+$c->fails_with($one, q(SELECT quorum.transfer_leadership('n2')), '55000', qr/a learner cannot lead/, 'it does not lead');
 
 # --- what goes on ---
 
