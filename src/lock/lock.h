@@ -114,7 +114,7 @@ typedef struct LockAnswer
 	int64		stamp_us;		/* GRANTED: of the entry (as TimestampTz) */
 	uint32		conflict_node;	/* TAKEN: who holds it, 0: unknown */
 	RaftToken	request;		/* that it was made under */
-	char		message[NODE_DETAIL_LEN];
+	char		message[NODE_MESSAGE_LEN];
 } LockAnswer;
 
 /*

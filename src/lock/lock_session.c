@@ -75,8 +75,8 @@ static ProcessUtility_hook_type prev_process_utility = NULL;
 
 /* ---------- what the tables say ---------- */
 
-bool
-lock_is_granted(uint8 type, const char *key, Size len, uint64 token)
+static bool
+is_in_table(uint8 type, const char *key, Size len, uint64 token)
 {
 	Relation	rel = lock_table_open(LOCK_GRANT, AccessShareLock);
 	SysScanDesc scan = lock_scan_token(rel, LOCK_GRANT, type,
@@ -92,7 +92,7 @@ bool
 lock_is_held(const LocalLock *lock)
 {
 	return node_applied_index() < lock->index ||
-		lock_is_granted(lock->name.type, lock->name.key, lock->name.len, lock->token);
+		is_in_table(lock->name.type, lock->name.key, lock->name.len, lock->token);
 }
 
 /* ---------- requests ---------- */

@@ -93,16 +93,13 @@ extern bool lock_acquire(const LockKey *keys, int nkeys, uint8 mode, LockScope s
 extern bool lock_unlock(const LockKey *key, uint8 mode, uint64 token);
 extern void lock_unlock_all(void);
 
-/* True when the tables still have this grant. */
-extern bool lock_is_granted(uint8 type, const char *key, Size len, uint64 token);
-
 /* Until this server's lease is certainly good, or for so long: false. */
 extern bool lock_wait_safe(int64 patience_us);
 
 /* The answer to a request, with lock_timeout and a bound where there is no quorum. */
 extern LockResult lock_ask(LkRecord *rec, const LkItem *items, int64 wait_us, LockAnswer *answer);
 
-/* The same where it is not applied here yet. */
+/* True when the tables still have this session's grant, or cannot know of it yet. */
 extern bool lock_is_held(const LocalLock *lock);
 
 /*

@@ -76,6 +76,7 @@
 #define NODE_NAME_LEN		64
 #define NODE_ADDRESS_LEN	256
 #define NODE_DETAIL_LEN		256
+#define NODE_MESSAGE_LEN	1024	/* of an answer: names the members of a deadlock */
 
 /* ---------- settings (settings.c) ---------- */
 
@@ -164,7 +165,7 @@ typedef struct NodeAnswer
 	uint64		conflict_key;	/* 0: base older than the map covers */
 	uint64		conflict_index; /* the winner */
 	uint32		conflict_node;	/* where the winner came from, 0 unknown */
-	char		message[NODE_DETAIL_LEN];	/* reason, for DETAIL; may be empty */
+	char		message[NODE_MESSAGE_LEN];	/* reason, for DETAIL; may be empty */
 } NodeAnswer;
 
 typedef struct NodePart

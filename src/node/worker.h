@@ -94,7 +94,7 @@ typedef struct WireVerdict
 	uint32		conflict_node;
 	uint64		conflict_key;
 	uint64		conflict_index;
-	char		message[NODE_DETAIL_LEN];
+	char		message[NODE_MESSAGE_LEN];	/* sent up to its end */
 } WireVerdict;
 
 typedef struct WirePing

@@ -460,7 +460,8 @@ send_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, const NodeAnswe
 	v.conflict_index = answer->conflict_index;
 	v.conflict_node = answer->conflict_node;
 	strlcpy(v.message, answer->message, sizeof(v.message));
-	(void) peer_send(w, to, WIRE_VERDICT, &v, sizeof(v));
+	(void) peer_send(w, to, WIRE_VERDICT, &v,
+					 offsetof(WireVerdict, message) + strlen(v.message) + 1);
 }
 
 /* Parked, or withdrawn (worker_lock.h). */
@@ -473,7 +474,7 @@ send_lock_verdict(Worker *w, uint32 to, uint64 term, RaftToken token, uint32 ver
 	v.term = term;
 	v.token = token;
 	v.verdict = verdict;
-	(void) peer_send(w, to, WIRE_VERDICT, &v, sizeof(v));
+	(void) peer_send(w, to, WIRE_VERDICT, &v, offsetof(WireVerdict, message) + 1);
 }
 
 /* The leader refuses a request that it has let wait. */
@@ -687,9 +688,10 @@ propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len)
 	Pending    *p;
 	NodeAnswer	answer;
 
-	if (len != sizeof(v))
+	if (len <= offsetof(WireVerdict, message) || len > sizeof(v))
 		return;
-	memcpy(&v, data, sizeof(v));
+	memset(&v, 0, sizeof(v));
+	memcpy(&v, data, len);
 	p = pending_find(w, v.token);
 	if (p == NULL || (p->state != PENDING_SENT && p->state != PENDING_PARKED) ||
 		p->sent_term != v.term)

@@ -35,6 +35,35 @@ victim(Bed *bed, char *message, size_t size)
 	return data != NULL ? token.counter : 0;
 }
 
+/* Of ten sessions, all are named in what a session gets to read (NODE_MESSAGE_LEN). */
+static void
+test_ten(void)
+{
+	Bed			bed;
+	char		message[1024];
+	char		keys[10][8];
+
+	bed_init(&bed);
+	for (int i = 0; i < 10; i++)
+	{
+		snprintf(keys[i], sizeof(keys[i]), "key %d", i);
+		bed_ask(&bed, S(i + 1), keys[i], LK_EXCLUSIVE);
+	}
+	for (int i = 0; i < 10; i++)
+		bed_ask(&bed, S(i + 1), keys[(i + 1) % 10], LK_EXCLUSIVE);
+	CHECK(victim(&bed, message, sizeof(message)) == 20);
+	for (int i = 0; i < 10; i++)
+	{
+		char		wanted[80];
+
+		snprintf(wanted, sizeof(wanted), "process %d on alpha waits for exclusive lock \"key %d\"",
+				 1001 + i, (i + 1) % 10);
+		CHECK(strstr(message, wanted) != NULL);
+	}
+	CHECK(strstr(message, "...") == NULL);
+	bed_end(&bed);
+}
+
 static void
 test_two(void)
 {
@@ -185,6 +214,7 @@ void
 test_deadlock(void)
 {
 	test_two();
+	test_ten();
 	test_upgrades();
 	test_ring();
 	test_lease();
