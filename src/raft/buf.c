@@ -36,8 +36,39 @@ raft_buf_new(const void *data, size_t len)
 		return NULL;
 	buf->refs = 1;
 	buf->len = (uint32_t) len;
+	buf->data = (uint8_t *) (buf + 1);
+	buf->whole = NULL;
+	buf->heap = NULL;
 	if (data != NULL && len > 0)
 		memcpy(buf->data, data, len);
+	return buf;
+}
+
+RaftBuf *
+raft_buf_take(void *heap, size_t len)
+{
+	RaftBuf    *buf = len <= UINT32_MAX ? raft_buf_new(NULL, 0) : NULL;
+
+	if (buf == NULL)
+		return NULL;
+	buf->len = (uint32_t) len;
+	buf->data = heap;
+	buf->heap = heap;
+	return buf;
+}
+
+RaftBuf *
+raft_buf_part(RaftBuf *whole, size_t offset, size_t len)
+{
+	RaftBuf    *buf;
+
+	RAFT_ASSERT(offset <= whole->len && len <= whole->len - offset);
+	buf = raft_buf_new(NULL, 0);
+	if (buf == NULL)
+		return NULL;
+	buf->len = (uint32_t) len;
+	buf->data = whole->data + offset;
+	buf->whole = raft_buf_ref(whole);
 	return buf;
 }
 
@@ -58,8 +89,11 @@ raft_buf_unref(RaftBuf *buf)
 	if (buf == NULL)
 		return;
 	RAFT_ASSERT(buf->refs > 0);
-	if (--buf->refs == 0)
-		free(buf);
+	if (--buf->refs > 0)
+		return;
+	raft_buf_unref(buf->whole);
+	free(buf->heap);
+	free(buf);
 }
 
 void

@@ -131,8 +131,20 @@ decode_entry(const uint8_t *p, RaftEntry *e, uint32_t *len)
 	return p[53] == 0 && p[54] == 0 && p[55] == 0;
 }
 
+/*
+ * A payload that is most of its message stays where it is: a large entry is not
+ * copied, and what it keeps in memory with it is less than itself.
+ */
+static RaftBuf *
+decode_payload(RaftBuf *whole, const uint8_t *payload, uint32_t len)
+{
+	if (whole != NULL && len > whole->len / 2)
+		return raft_buf_part(whole, (size_t) (payload - whole->data), len);
+	return raft_buf_new(payload, len);
+}
+
 static bool
-decode_entries(const uint8_t *p, size_t len, RaftMsg *msg, uint32_t n)
+decode_entries(RaftBuf *whole, const uint8_t *p, size_t len, RaftMsg *msg, uint32_t n)
 {
 	const uint8_t *payload;
 	size_t		left;
@@ -156,7 +168,7 @@ decode_entries(const uint8_t *p, size_t len, RaftMsg *msg, uint32_t n)
 			continue;
 		if (elen > left)
 			return false;
-		e->data = raft_buf_new(payload, elen);
+		e->data = decode_payload(whole, payload, elen);
 		if (e->data == NULL)
 			return false;
 		payload += elen;
@@ -165,8 +177,8 @@ decode_entries(const uint8_t *p, size_t len, RaftMsg *msg, uint32_t n)
 	return left == 0;
 }
 
-bool
-raft_msg_decode(const void *data, size_t len, RaftMsg *msg)
+static bool
+decode(RaftBuf *whole, const void *data, size_t len, RaftMsg *msg)
 {
 	const uint8_t *p = data;
 	uint32_t	n;
@@ -190,7 +202,7 @@ raft_msg_decode(const void *data, size_t len, RaftMsg *msg)
 	msg->stamp = get_stamp(p + 64);
 	memcpy(msg->instance, p + 80, RAFT_INSTANCE_LEN);
 	n = get_u32(p + 96);
-	if (n == 0 ? len != MSG_HEAD : !decode_entries(p + MSG_HEAD, len - MSG_HEAD, msg, n))
+	if (n == 0 ? len != MSG_HEAD : !decode_entries(whole, p + MSG_HEAD, len - MSG_HEAD, msg, n))
 	{
 		raft_msg_free(msg);
 		return false;
@@ -201,6 +213,18 @@ raft_msg_decode(const void *data, size_t len, RaftMsg *msg)
 		return false;
 	}
 	return true;
+}
+
+bool
+raft_msg_decode(const void *data, size_t len, RaftMsg *msg)
+{
+	return decode(NULL, data, len, msg);
+}
+
+bool
+raft_msg_decode_buf(RaftBuf *buf, RaftMsg *msg)
+{
+	return decode(buf, buf->data, buf->len, msg);
 }
 
 /*

@@ -69,10 +69,18 @@ typedef struct RaftBuf
 {
 	uint32_t	refs;			/* one thread only */
 	uint32_t	len;
-	uint8_t		data[];
+	uint8_t    *data;			/* behind this struct, or in what follows: */
+	struct RaftBuf *whole;		/* data lies in there; NULL: not a part */
+	void	   *heap;			/* a block that was taken over, or NULL */
 } RaftBuf;
 
 extern RaftBuf *raft_buf_new(const void *data, size_t len);	/* data NULL: uninitialised */
+
+/* Take a malloc'ed block over without a copy. NULL: it stays the caller's. */
+extern RaftBuf *raft_buf_take(void *heap, size_t len);
+
+/* len bytes of another one, which is kept as long as this. */
+extern RaftBuf *raft_buf_part(RaftBuf *whole, size_t offset, size_t len);
 extern RaftBuf *raft_buf_ref(RaftBuf *buf);
 extern void raft_buf_unref(RaftBuf *buf);	/* NULL is fine */
 
@@ -178,6 +186,9 @@ extern void raft_msg_free(RaftMsg *msg);	/* frees entries, not msg itself */
 typedef void (*RaftPartFn) (void *arg, const void *data, size_t len);
 extern uint8_t *raft_msg_encode(const RaftMsg *msg, RaftPartFn part, void *arg);
 extern bool raft_msg_decode(const void *data, size_t len, RaftMsg *msg);
+
+/* The same; a payload that is most of buf is not copied but keeps buf. */
+extern bool raft_msg_decode_buf(RaftBuf *buf, RaftMsg *msg);
 
 /* ---------- configuration of the core ---------- */
 
