@@ -16,6 +16,8 @@
 
 #include "transport/internal.h"
 
+#define FLUSH_MAX_BYTES		(2 * OUTQ_BATCH_BYTES)	/* in one go */
+
 /* ---------- the end ---------- */
 
 static void
@@ -216,13 +218,20 @@ batch_written(Conn *conn)
 	tp_outq_batch_done(&conn->out);
 }
 
+/*
+ * As much as the stream takes, but not for ever: where the other side reads as
+ * fast as we write, a long message would keep the loop from all else.
+ */
 void
 tp_conn_flush(Conn *conn)
 {
+	size_t		written = 0;
+
 	while (conn->state == CONN_UP && conn->broken == NULL && !conn->stream.writing &&
 		   tp_outq_next_batch(&conn->out))
 	{
 		OutBatch   *batch = &conn->out.batch;
+		size_t		bytes = batch->bytes;
 		int			status = tp_stream_write(&conn->stream, batch->bufs, batch->nbufs);
 
 		if (status < 0)
@@ -233,7 +242,20 @@ tp_conn_flush(Conn *conn)
 			batch_written(conn);
 		if (status != 0)
 			break;
+		written += bytes;
+		if (written >= FLUSH_MAX_BYTES && tp_conn_has_more(conn))
+		{
+			tp_conn_mark_dirty(conn);
+			break;
+		}
 	}
+}
+
+bool
+tp_conn_has_more(const Conn *conn)
+{
+	return conn->state == CONN_UP && conn->broken == NULL && !conn->stream.writing &&
+		conn->out.messages > 0;
 }
 
 static void

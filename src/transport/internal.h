@@ -122,6 +122,9 @@ extern void tp_conn_break(Conn *conn, const char *why);
 /* Hand frames to the stream; calls nobody but releases. */
 extern void tp_conn_flush(Conn *conn);
 extern void tp_conn_mark_dirty(Conn *conn);
+
+/* Did the last flush stop for others' sake, not the stream's? */
+extern bool tp_conn_has_more(const Conn *conn);
 extern void tp_conn_set_timer(Conn *conn, int timeout_ms);
 
 /* ---------- input (input.c) ---------- */

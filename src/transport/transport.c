@@ -140,8 +140,9 @@ tp_flush(Transport *tp)
 		conn->dirty = true;
 		tp_conn_flush(conn);
 
-		/* What needs a callback stays for the loop. */
-		if (conn->state == CONN_UP && (conn->broken != NULL || has_drained(conn)))
+		/* What needs a callback stays for the loop, and what has had its share. */
+		if (conn->state == CONN_UP && (conn->broken != NULL || has_drained(conn) ||
+									   tp_conn_has_more(conn)))
 			at = &conn->dirty_next;
 		else
 		{
