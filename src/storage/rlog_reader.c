@@ -30,6 +30,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#define KEEP_PAYLOAD_BYTES	(4 * 1024 * 1024)
 #define FIND_ATTEMPTS 5			/* segments may be recycled under our eyes */
 #define TAIL_WINDOW_BYTES 8192	/* nobody wants more than the newest entries */
 #define TAIL_ENTRIES 32
@@ -205,6 +206,13 @@ walk_to(RlogReader *r, uint64_t index, RecordHeader *header)
 static RlogStatus
 load_payload(RlogReader *r, const RecordHeader *header, int *found)
 {
+	/* one huge entry is no reason to be huge for ever */
+	if (r->payload_size > KEEP_PAYLOAD_BYTES && header->len < r->payload_size / 4)
+	{
+		free(r->payload);
+		r->payload = NULL;
+		r->payload_size = 0;
+	}
 	if (header->len > r->payload_size)
 	{
 		uint8_t    *payload = realloc(r->payload, header->len);
