@@ -89,7 +89,7 @@ CREATE FUNCTION quorum._stat_replication(
 	OUT turn_waits bigint, OUT turn_wait_us bigint, OUT defects bigint,
 	OUT applied_entries bigint, OUT applied_rows bigint, OUT applied_bytes bigint,
 	OUT applied_statements bigint, OUT apply_busy_us bigint, OUT apply_commits bigint,
-	OUT sessions_doomed bigint, OUT since timestamptz)
+	OUT sessions_doomed bigint, OUT longest_turn_us bigint, OUT since timestamptz)
 AS 'MODULE_PATHNAME', 'quorum_stat_replication' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 
 CREATE VIEW quorum.stat_replication AS
@@ -113,6 +113,7 @@ SELECT commits,
 	apply_commits,
 	apply_busy_us::float8 / 1000 AS apply_busy_ms,
 	CASE WHEN apply_busy_us > 0 THEN round(applied_entries * 1e6 / apply_busy_us, 1) END AS apply_entries_per_busy_second,
+	longest_turn_us::float8 / 1000 AS raft_longest_turn_ms,
 	since
 FROM quorum._stat_replication();
 GRANT SELECT ON quorum.stat_replication TO PUBLIC;

@@ -123,6 +123,9 @@ extern void node_require_joined(void);
 /* ---------- what everybody may ask, lock-free ---------- */
 
 extern uint64 node_applied_index(void);
+
+/* The longest time that the Raft worker took for one turn of its loop. */
+extern uint64 node_longest_turn_us(void);
 extern uint64 node_commit_index(void);
 extern bool node_is_member(void);	/* created or joined, and not removed */
 extern bool node_is_removed(void);
@@ -444,17 +447,28 @@ extern bool node_joined(char *detail);	/* NODE_DETAIL_LEN: what it says meanwhil
 
 /* ---------- what the layer above hangs in ---------- */
 
+typedef enum NodeCertified
+{
+	NODE_CERT_PASSED,			/* may be appended, now */
+	NODE_CERT_REFUSED,
+	NODE_CERT_UNFINISHED		/* ask for the same again next turn, before any other */
+} NodeCertified;
+
 typedef struct NodeOps
 {
 	/*
 	 * All run inside the Raft worker; must not ereport(ERROR), must not block.
-	 * certify: leader only, before an entry is appended: true when it may be.
-	 * appended: every DATA entry, on every member, in order, also at start-up
-	 * when the tail of the log is read again; truncated: entries >= from are
-	 * gone; coverage_starts: the map knows nothing below first.
+	 * begin_turn: once a turn, before all else; what follows in this turn does a
+	 * bounded amount of work. True: something is left to do in the next one.
+	 * certify: leader only, before an entry is appended.
+	 * appended: every DATA entry, on every member, in order; buf, which payload
+	 * is in, is NULL at start-up when the tail of the log is read again;
+	 * truncated: entries >= from are gone; coverage_starts: the map knows
+	 * nothing below first.
 	 */
-	bool		(*certify) (const char *payload, Size len, NodeAnswer *conflict);
-	void		(*appended) (uint64 index, RaftToken token, const char *payload, Size len);
+	bool		(*begin_turn) (void);
+	NodeCertified (*certify) (RaftToken token, const RaftBuf *payload, NodeAnswer *conflict);
+	void		(*appended) (uint64 index, RaftToken token, const void *payload, Size len, RaftBuf *buf);
 	void		(*truncated) (uint64 from);
 	void		(*coverage_starts) (uint64 first);
 	/* the index under which a recent entry carries this token, or 0 */

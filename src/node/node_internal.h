@@ -177,6 +177,7 @@ typedef struct NodeShared
 	pg_atomic_uint64 applied_wanted;
 
 	/* the core's view, for quorum.status: Raft worker writes */
+	pg_atomic_uint64 longest_turn_us;	/* of the worker's loop; a restarted one goes on with it */
 	pg_atomic_uint64 raft_term;
 	pg_atomic_uint64 raft_commit;	/* may be ahead of commit_index */
 	pg_atomic_uint64 raft_last;

@@ -91,6 +91,7 @@ node_shmem_init(void)
 	pg_atomic_init_u64(&node_shared->archived_index, 0);
 	pg_atomic_init_u64(&node_shared->archive_wanted, 0);
 	pg_atomic_init_u32(&node_shared->keeper_proc, 0);
+	pg_atomic_init_u64(&node_shared->longest_turn_us, 0);
 	pg_atomic_init_u64(&node_shared->raft_term, 0);
 	pg_atomic_init_u64(&node_shared->raft_commit, 0);
 	pg_atomic_init_u64(&node_shared->raft_last, 0);
@@ -313,6 +314,12 @@ uint64
 node_applied_index(void)
 {
 	return node_shared ? pg_atomic_read_u64(&node_shared->applied_index) : 0;
+}
+
+uint64
+node_longest_turn_us(void)
+{
+	return pg_atomic_read_u64(&node_shared->longest_turn_us);
 }
 
 uint64

@@ -280,6 +280,8 @@ static void
 turn(Worker *w)
 {
 	w->now_us = node_monotonic_us();
+	w->unfinished = node_ops && node_ops->begin_turn && node_ops->begin_turn();
+	mailbox_copy_some(w);
 	collect(w);
 	if (w->state == WORKER_RUNNING)
 	{
@@ -326,6 +328,14 @@ turn(Worker *w)
 		status_publish(w);
 }
 
+/* Opening and closing the log are not counted: no member takes part meanwhile. */
+static void
+note_turn(int64 took_us)
+{
+	if ((uint64) took_us > pg_atomic_read_u64(&node_shared->longest_turn_us))
+		pg_atomic_write_u64(&node_shared->longest_turn_us, (uint64) took_us);
+}
+
 static long
 sleep_ms(Worker *w)
 {
@@ -333,6 +343,9 @@ sleep_ms(Worker *w)
 	int64		now_us = node_monotonic_us();
 	int			uv_ms;
 
+	/* what is large is dealt with in pieces, one a turn */
+	if (w->unfinished || w->taking.buf != NULL || propose_goes_on(w))
+		return 0;
 	wake_us = Min(wake_us, w->maintain_us + (w->state == WORKER_RUNNING ? 0 : 800 * 1000));
 	if (w->status_dirty)
 		wake_us = Min(wake_us, w->status_us);
@@ -393,6 +406,8 @@ node_raft_main(Datum arg)
 	for (;;)
 	{
 		long		timeout_ms;
+		int64		begun_us;
+		bool		running;
 
 		/* before looking at what it may stand for */
 		ResetLatch(MyLatch);
@@ -405,9 +420,12 @@ node_raft_main(Datum arg)
 		if (ShutdownRequestPending && !w->leaving)
 			begin_to_leave(w);
 
-		w->now_us = node_monotonic_us();
+		w->now_us = begun_us = node_monotonic_us();
+		running = w->state == WORKER_RUNNING;
 		uv_run(&w->loop, UV_RUN_NOWAIT);
 		turn(w);
+		if (running && w->state == WORKER_RUNNING)
+			note_turn(node_monotonic_us() - begun_us);
 		if (w->leaving && may_leave(w))
 			break;
 		timeout_ms = sleep_ms(w);

@@ -247,6 +247,20 @@ typedef struct Pending
 	struct LockOwn *own;		/* this worker's own; procno is -1 */
 } Pending;
 
+/*
+ * A large proposal that is copied out of its slot, some of it each turn. The
+ * slot is in SLOT_TAKING all that time: its session waits with it, and a worker
+ * that is started anew takes it from the beginning.
+ */
+typedef struct LargeTake
+{
+	RaftBuf    *buf;			/* NULL: none */
+	Size		done;
+	int			procno;
+	RaftToken	token;
+	const uint8 *from;
+} LargeTake;
+
 /* A proposal that another member forwarded to us. */
 typedef struct RemoteProposal
 {
@@ -265,6 +279,7 @@ typedef enum Judgement
 	JUDGED_REFUSED,
 	JUDGED_WAITS,				/* refused, if what it conflicts with is committed */
 	JUDGED_PARKED,				/* a request for a lock that waits in the queue */
+	JUDGED_UNFINISHED,			/* the same again in the next turn, before any other */
 	JUDGED_LATER
 } Judgement;
 
@@ -463,6 +478,10 @@ typedef struct Worker
 	int			nposted;
 	bool	   *is_posted;
 	int64		retry_us;		/* leave queued ones alone until then */
+	RaftToken	judging;		/* the one that is judged over several turns; 0 none */
+	bool		judging_seen;	/* it was still there */
+	bool		unfinished;		/* NodeOps.begin_turn left something */
+	LargeTake	taking;
 	uint64		fed_from;		/* entries told to node_ops already, not yet output */
 	uint64		fed_to;
 	uint64		rows_index;		/* no entry of the log above it changes rows of tables */
@@ -529,7 +548,7 @@ extern RlogStatus worker_save_conf(Worker *w);
 /* worker_drive.c */
 extern void drive(Worker *w);
 extern void drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
-								uint8 type, const void *data, Size len);
+								uint8 type, const void *data, Size len, RaftBuf *buf);
 
 /* worker_io.c */
 extern void io_collect_messages(Worker *w, const RaftMsg *msgs, size_t n);
@@ -541,6 +560,7 @@ extern void io_batch_clear(IoBatch *batch);
 extern void mailbox_init(Worker *w);
 extern void mailbox_collect(Worker *w);
 extern void mailbox_take_posted(Worker *w);
+extern void mailbox_copy_some(Worker *w);
 extern void mailbox_refuse_posted(Worker *w, const char *why);
 
 /* worker_propose.c */
@@ -556,9 +576,10 @@ extern void pending_requeue(Worker *w);
 extern void pending_forget_log(Worker *w);
 extern void pending_jump(Worker *w, uint64 index);
 extern void pending_give_up(Worker *w, const char *why);
-extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len);
+extern void remote_forward(Worker *w, uint32 from, const uint8 *data, Size len, RaftBuf *kept);
 extern void remote_drop(Worker *w);
 extern void propose_verdict(Worker *w, uint32 from, const uint8 *data, Size len);
+extern bool propose_goes_on(const Worker *w);
 extern Judgement propose_append(Worker *w, RaftToken token, RaftBuf *data);
 extern bool propose_may_append(const Worker *w);
 extern void propose_withdraw(Worker *w, Pending *p);

@@ -19,10 +19,10 @@
 
 #define LOAD_MAX_ENTRIES	4096
 
-/* Entry `index` is in the log now. */
+/* Entry `index` is in the log now. buf: data is in there; NULL: in nobody's. */
 void
 drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
-					uint8 type, const void *data, Size len)
+					uint8 type, const void *data, Size len, RaftBuf *buf)
 {
 	/* what we stamp from now on comes after it, be it a no-op of the core's */
 	(void) clock_observe(to_hlc(stamp), 0, NULL);
@@ -32,7 +32,7 @@ drive_note_appended(Worker *w, uint64 index, RaftToken token, RaftStamp stamp,
 		uint64		lock_token = lock_appended(w, index, token, stamp, data, len);
 
 		if (node_ops && node_ops->appended)
-			node_ops->appended(index, token, data, len);
+			node_ops->appended(index, token, data, len, buf);
 		if (token.node == w->id)
 		{
 			if (token.boot > pg_atomic_read_u32(&node_shared->boot))
@@ -103,7 +103,7 @@ append_entries(Worker *w, const RaftOutput *out)
 		if (w->fed_from != 0 && e->index >= w->fed_from && e->index <= w->fed_to)
 			continue;
 		drive_note_appended(w, e->index, e->token, e->stamp, e->type,
-							rec.data, rec.len);
+							rec.data, rec.len, e->data);
 	}
 	if (out->nentries > 0 && out->entries[out->nentries - 1].index >= w->fed_to)
 		w->fed_from = w->fed_to = 0;

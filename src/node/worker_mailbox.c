@@ -22,6 +22,9 @@
 #include "compat.h"
 #include "node/worker.h"
 
+#define TAKE_WHOLE_BYTES	(Size) (1024 * 1024)	/* in one go */
+#define TAKE_TURN_BYTES		(Size) (4 * 1024 * 1024)	/* of a larger one each turn */
+
 static void
 remember_posted(Worker *w, int procno)
 {
@@ -69,6 +72,83 @@ take(int procno, NodeRequestKind *kind, RaftToken *token, bool again, bool *gone
 	SpinLockRelease(&slot->mutex);
 	return buf;
 }
+
+/* ---------- large proposals ---------- */
+
+static bool
+is_large(int procno)
+{
+	NodeSlot   *slot = &node_shared->slots[procno];
+	bool		large;
+
+	SpinLockAcquire(&slot->mutex);
+	large = slot->state == SLOT_POSTED && slot->kind == NODE_REQ_PROPOSE &&
+		slot->len > TAKE_WHOLE_BYTES && DsaPointerIsValid(slot->large);
+	SpinLockRelease(&slot->mutex);
+	return large;
+}
+
+/* Begin to copy. False: not now, it stays posted. */
+static bool
+begin_large(Worker *w, int procno)
+{
+	NodeSlot   *slot = &node_shared->slots[procno];
+	LargeTake  *taking = &w->taking;
+	dsa_pointer from = InvalidDsaPointer;
+	Size		len = 0;
+
+	if (taking->buf != NULL)
+		return false;			/* one after the other */
+	SpinLockAcquire(&slot->mutex);
+	if (slot->state == SLOT_POSTED && slot->kind == NODE_REQ_PROPOSE)
+	{
+		slot->state = SLOT_TAKING;
+		taking->token = slot->token;
+		from = slot->large;
+		len = slot->len;
+	}
+	SpinLockRelease(&slot->mutex);
+	if (!DsaPointerIsValid(from))
+		return true;			/* withdrawn, this moment */
+	taking->buf = raft_buf_new(NULL, len);
+	if (taking->buf == NULL)
+	{
+		SpinLockAcquire(&slot->mutex);
+		slot->state = SLOT_POSTED;
+		SpinLockRelease(&slot->mutex);
+		return false;
+	}
+	taking->procno = procno;
+	taking->from = dsa_get_address(node_dsa(), from);
+	taking->done = 0;
+	return true;
+}
+
+/* Every turn, whatever this member's state: a session waits for it. */
+void
+mailbox_copy_some(Worker *w)
+{
+	LargeTake  *taking = &w->taking;
+	RaftBuf    *buf = taking->buf;
+	NodeSlot   *slot;
+	Size		n;
+
+	if (buf == NULL)
+		return;
+	n = Min(buf->len - taking->done, TAKE_TURN_BYTES);
+	memcpy(buf->data + taking->done, taking->from + taking->done, n);
+	taking->done += n;
+	if (taking->done < buf->len)
+		return;
+	slot = &node_shared->slots[taking->procno];
+	SpinLockAcquire(&slot->mutex);
+	slot->state = SLOT_TAKEN;
+	SpinLockRelease(&slot->mutex);
+	taking->buf = NULL;
+	(void) pending_add(w, taking->procno, taking->token, buf);
+}
+
+/* ---------- requests and proposals ---------- */
 
 static void
 take_request(Worker *w, int procno)
@@ -218,6 +298,15 @@ mailbox_take_posted(Worker *w)
 		RaftToken	token;
 		bool		gone;
 		RaftBuf    *buf = NULL;
+
+		if (is_large(procno))
+		{
+			if (begin_large(w, procno))
+				w->is_posted[procno] = false;
+			else
+				w->posted[kept++] = procno;
+			continue;
+		}
 
 		/* a slot may have been withdrawn and posted again, with a request */
 		if (node_shared->slots[procno].kind == NODE_REQ_PROPOSE)

@@ -364,7 +364,7 @@ feed_tail(Worker *w)
 		}
 		memcpy(&token, rec.token, sizeof(token));
 		memcpy(&stamp, rec.stamp, sizeof(stamp));
-		drive_note_appended(w, i, token, stamp, rec.type, rec.data, rec.len);
+		drive_note_appended(w, i, token, stamp, rec.type, rec.data, rec.len, NULL);
 		if ((i & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
 	}

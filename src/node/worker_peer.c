@@ -32,6 +32,7 @@
 #include "node/worker.h"
 
 #define COPY_MAX_BYTES	(Size) 16384	/* larger messages are sent without a copy */
+#define KEEP_MIN_BYTES	(Size) (256 * 1024) /* larger ones are taken in without one */
 #define GONE_US			INT64CONST(20000000)
 
 static bool
@@ -447,12 +448,44 @@ cb_writable(void *user, uint32_t id)
 		raft_peer_paused(w->raft, id, false);
 }
 
+/*
+ * A message that outlives its callback: large ones are taken over as they are.
+ * NULL: too small to be worth it, or no memory.
+ */
+static RaftBuf *
+keep_message(TpMessage *msg)
+{
+	uint8_t    *heap;
+	RaftBuf    *buf;
+
+	if (msg->heap == NULL || msg->len < KEEP_MIN_BYTES)
+		return NULL;
+	heap = tp_message_steal(msg);
+	buf = raft_buf_take(heap, msg->len);
+	if (buf == NULL)
+		msg->heap = heap;		/* given back */
+	return buf;
+}
+
+static bool
+decode_raft(TpMessage *tp_msg, RaftMsg *msg)
+{
+	RaftBuf    *buf = keep_message(tp_msg);
+	bool		ok;
+
+	if (buf == NULL)
+		return raft_msg_decode(tp_msg->data, tp_msg->len, msg);
+	ok = raft_msg_decode_buf(buf, msg);
+	raft_buf_unref(buf);
+	return ok;
+}
+
 static void
-on_raft(Worker *w, uint32 from, const TpMessage *tp_msg)
+on_raft(Worker *w, uint32 from, TpMessage *tp_msg)
 {
 	RaftMsg		msg;
 
-	if (!raft_msg_decode(tp_msg->data, tp_msg->len, &msg))
+	if (!decode_raft(tp_msg, &msg))
 	{
 		ereport(LOG, (errmsg("member %u sent a malformed message", from)));
 		return;
@@ -499,8 +532,13 @@ cb_message(void *user, uint32_t from, TpMessage *msg)
 			on_raft(w, from, msg);
 			break;
 		case WIRE_FORWARD:
-			remote_forward(w, from, msg->data, msg->len);
-			break;
+			{
+				RaftBuf    *kept = keep_message(msg);
+
+				remote_forward(w, from, msg->data, msg->len, kept);
+				raft_buf_unref(kept);
+				break;
+			}
 		case WIRE_VERDICT:
 			propose_verdict(w, from, msg->data, msg->len);
 			break;

@@ -35,6 +35,7 @@
 #define RETRY_US		INT64CONST(5000)
 #define APPLY_LAG_MAX	(NODE_TURN_RING / 2)
 #define PARKED_REFRESH_US	INT64CONST(3000000)
+#define FORWARD_COPY_MAX	(64 * 1024)
 
 /* ---------- leadership ---------- */
 
@@ -341,7 +342,7 @@ propose_append(Worker *w, RaftToken token, RaftBuf *data)
 		w->fed_from = index;
 	w->fed_to = index;
 	drive_note_appended(w, index, token, from_hlc(stamp), RAFT_ENTRY_DATA,
-						data->data, data->len);
+						data->data, data->len, data);
 	return JUDGED_APPENDED;
 }
 
@@ -364,19 +365,57 @@ judge(Worker *w, uint32 from, RaftToken token, RaftBuf *data, int64 age_us,
 	}
 	if (lk_is_lock(data->data, data->len))
 		return lock_judge(w, from, token, data, age_us, waits_for, answer);
-	if (node_ops && node_ops->certify &&
-		!node_ops->certify((const char *) data->data, data->len, answer))
+
+	/* a large one is not to be looked through again in each turn until then */
+	if (*waits_for > raft_commit_index(w->raft) && *waits_for <= raft_last_index(w->raft))
+		return JUDGED_WAITS;
+	switch (node_ops && node_ops->certify ? node_ops->certify(token, data, answer) : NODE_CERT_PASSED)
 	{
-		/*
-		 * Not before the winner itself is certain: without a majority "retry"
-		 * would be bad advice.
-		 */
-		answer->verdict = NODE_REFUSED;
-		if (*waits_for == 0)
-			*waits_for = answer->conflict_index;
-		return *waits_for > raft_commit_index(w->raft) ? JUDGED_WAITS : JUDGED_REFUSED;
+		case NODE_CERT_PASSED:
+			break;
+		case NODE_CERT_UNFINISHED:
+			return JUDGED_UNFINISHED;
+		case NODE_CERT_REFUSED:
+
+			/*
+			 * Not before the winner itself is certain: without a majority "retry"
+			 * would be bad advice.
+			 */
+			answer->verdict = NODE_REFUSED;
+			if (*waits_for == 0)
+				*waits_for = answer->conflict_index;
+			return *waits_for > raft_commit_index(w->raft) ? JUDGED_WAITS : JUDGED_REFUSED;
 	}
 	return propose_append(w, token, data);
+}
+
+/*
+ * While one is judged over several turns, nothing is appended that the part of
+ * it that was judged already could collide with: all others wait.
+ */
+static bool
+must_wait(Worker *w, RaftToken token)
+{
+	if (w->judging.counter == 0)
+		return false;
+	if (!raft_token_equal(w->judging, token))
+		return true;
+	w->judging_seen = true;
+	return false;
+}
+
+/* True: stop here, there is more to do on it in the next turn. */
+static bool
+note_judged(Worker *w, RaftToken token, Judgement judgement)
+{
+	if (judgement == JUDGED_UNFINISHED)
+	{
+		w->judging = token;
+		w->judging_seen = true;
+		return true;
+	}
+	memset(&w->judging, 0, sizeof(w->judging));
+	return false;
 }
 
 static void
@@ -388,7 +427,10 @@ judge_own(Worker *w)
 	{
 		Pending    *p = dlist_container(Pending, link, iter.cur);
 		NodeAnswer	answer;
+		Judgement	judgement;
 
+		if (must_wait(w, p->token))
+			continue;
 		if (p->withdrawn)
 		{
 			/* not in the log of a leader that is sure of it: nowhere */
@@ -396,9 +438,14 @@ judge_own(Worker *w)
 			pending_free(w, p);
 			continue;
 		}
-		switch (judge(w, w->id, p->token, p->data, w->now_us - p->taken_us,
-					  &p->waits_for, &answer))
+		judgement = judge(w, w->id, p->token, p->data, w->now_us - p->taken_us,
+						  &p->waits_for, &answer);
+		if (note_judged(w, p->token, judgement))
+			return;
+		switch (judgement)
 		{
+			case JUDGED_UNFINISHED:
+				return;
 			case JUDGED_APPENDED:
 				/* pending_appended() has moved it; or it lies further back */
 				if (p->state == PENDING_QUEUED)
@@ -500,9 +547,12 @@ send_back(Worker *w, uint32 to, uint64 term, RaftToken token)
 	send_verdict(w, to, term, token, &answer);
 }
 
-/* A member has forwarded a proposal to us. Judged later in this turn. */
+/*
+ * A member has forwarded a proposal to us. Judged later in this turn.
+ * kept: data lies in there; NULL: it has to be copied.
+ */
 void
-remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
+remote_forward(Worker *w, uint32 from, const uint8 *data, Size len, RaftBuf *kept)
 {
 	WireForward forward;
 	RemoteProposal *rp;
@@ -529,7 +579,7 @@ remote_forward(Worker *w, uint32 from, const uint8 *data, Size len)
 	rp->term = forward.term;
 	rp->token = forward.token;
 	rp->age_us = forward.age_us;
-	rp->data = raft_buf_new(data, len);
+	rp->data = kept != NULL ? raft_buf_part(kept, sizeof(forward), len) : raft_buf_new(data, len);
 	if (rp->data == NULL)
 	{
 		free(rp);
@@ -550,7 +600,10 @@ judge_remote(Worker *w)
 	{
 		RemoteProposal *rp = dlist_container(RemoteProposal, link, iter.cur);
 		NodeAnswer	answer;
+		Judgement	judgement;
 
+		if (worker_leads(w) && must_wait(w, rp->token))
+			continue;
 		if (!worker_leads(w) || rp->term != raft_term(w->raft) ||
 			raft_transferee(w->raft) != RAFT_NONE || w->clock_fenced ||
 			w->health != RLOG_OK)
@@ -559,8 +612,13 @@ judge_remote(Worker *w)
 			remote_free(w, rp);
 			continue;
 		}
-		switch (judge(w, rp->from, rp->token, rp->data, rp->age_us, &rp->waits_for, &answer))
+		judgement = judge(w, rp->from, rp->token, rp->data, rp->age_us, &rp->waits_for, &answer);
+		if (note_judged(w, rp->token, judgement))
+			return;
+		switch (judgement)
 		{
+			case JUDGED_UNFINISHED:
+				return;
 			case JUDGED_APPENDED:
 				break;
 			case JUDGED_REFUSED:
@@ -579,7 +637,41 @@ judge_remote(Worker *w)
 	}
 }
 
+/* In the order of their coming; one that is judged already goes first. */
+static void
+judge_all(Worker *w)
+{
+	bool		one = w->judging.counter != 0;
+
+	w->judging_seen = false;
+	judge_remote(w);
+	judge_own(w);
+	if (one && !w->judging_seen)
+		memset(&w->judging, 0, sizeof(w->judging)); /* it has gone */
+	if (one && w->judging.counter == 0)
+	{
+		judge_remote(w);
+		judge_own(w);
+	}
+}
+
 /* ---------- everybody else ---------- */
+
+/* One that is sent without a copy. */
+typedef struct Forwarded
+{
+	WireForward message;
+	RaftBuf    *data;
+} Forwarded;
+
+static void
+release_forwarded(void *arg)
+{
+	Forwarded  *large = arg;
+
+	raft_buf_unref(large->data);
+	free(large);
+}
 
 /* To the leader; one that nobody wants any more is withdrawn instead. */
 static bool
@@ -603,6 +695,7 @@ forward(Worker *w, Pending *p, uint32 leader)
 	{
 		WireForward message;
 		HlcStamp	stamp;
+		Forwarded  *large;
 
 		memset(&message, 0, sizeof(message));
 		message.term = raft_term(w->raft);
@@ -612,7 +705,16 @@ forward(Worker *w, Pending *p, uint32 leader)
 		message.stamp = from_hlc(stamp);
 		parts[0] = (TpPart) {&message, sizeof(message)};
 		parts[1] = (TpPart) {p->data->data, p->data->len};
-		return tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) == TP_SEND_OK;
+		if (p->data->len < FORWARD_COPY_MAX || (large = malloc(sizeof(Forwarded))) == NULL)
+			return tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, NULL, NULL) == TP_SEND_OK;
+
+		large->message = message;
+		large->data = raft_buf_ref(p->data);
+		parts[0].data = &large->message;
+		if (tp_send(w->tp, leader, WIRE_FORWARD, TP_BULK, parts, 2, release_forwarded, large) == TP_SEND_OK)
+			return true;
+		release_forwarded(large);
+		return false;
 	}
 }
 
@@ -765,6 +867,14 @@ refresh_parked(Worker *w)
 	}
 }
 
+/* Is one judged over several turns, so that the next one should come at once? */
+bool
+propose_goes_on(const Worker *w)
+{
+	return w->judging.counter != 0 && w->state == WORKER_RUNNING && worker_leads_surely(w) &&
+		w->retry_us <= w->now_us;
+}
+
 void
 propose_run(Worker *w)
 {
@@ -776,7 +886,10 @@ propose_run(Worker *w)
 		refresh_parked(w);
 	lock_before(w);
 	if (dlist_is_empty(&w->queued) && dlist_is_empty(&w->remote))
+	{
+		memset(&w->judging, 0, sizeof(w->judging));
 		return;
+	}
 	if (w->now_us < w->retry_us)
 		return;
 	w->retry_us = 0;
@@ -784,12 +897,12 @@ propose_run(Worker *w)
 	{
 		if (worker_leads_surely(w))
 		{
-			judge_remote(w);
-			judge_own(w);
+			judge_all(w);
 			lock_grant_parked(w);
 		}
 		return;
 	}
+	memset(&w->judging, 0, sizeof(w->judging));
 	judge_remote(w);			/* sends everything back */
 	if (raft_leader(w->raft) != RAFT_NONE && peer_is_up(w, raft_leader(w->raft)))
 		forward_queued(w);

@@ -16,6 +16,10 @@
  * keys than a generation holds) is treated as one that used every key there is:
  * the map is emptied and the floor is that entry.
  *
+ * In pieces (certify.h): the generation and the room for an entry's keys are
+ * settled when its first key is noted, and no other entry's keys come between.
+ * What a cut entry had noted is handled as that of any other one.
+ *
  * Memory that cannot be had is handled in the same way, so that the worst that
  * ever comes of it is a refused transaction.
  *
@@ -47,6 +51,27 @@ typedef struct Generation
 	uint64_t	highest;		/* no index in it is above this */
 } Generation;
 
+/* An entry whose keys are not all noted. */
+typedef struct Backlog
+{
+	struct Backlog *next;
+	uint64_t	index;
+	RaftBuf    *payload;
+	WsReader	rd;
+	uint32_t	noted;			/* keys */
+} Backlog;
+
+/* A check that goes on in the next turn. */
+typedef struct Check
+{
+	const void *payload;		/* NULL: none */
+	size_t		len;
+	RaftToken	token;
+	uint64_t	version;		/* of the map when it began */
+	uint32_t	checked;		/* keys */
+	WsReader	rd;
+} Check;
+
 typedef struct TokenSlot
 {
 	uint64_t	index;
@@ -61,6 +86,11 @@ struct CertMap
 	Generation	current;
 	Generation	older;
 	uint64_t	floor;			/* bases below cannot be judged */
+	uint64_t	version;		/* whatever a verdict may rest on changes it */
+	uint32_t	budget;			/* keys that this turn may still look at */
+	Backlog    *backlog;		/* in log order */
+	Backlog   **backlog_tail;
+	Check		check;
 
 	/* tokens: a ring in log order, and where in it each one stands */
 	TokenSlot  *ring;
@@ -101,6 +131,8 @@ cert_create(uint32_t max_keys, uint32_t max_tokens)
 	if (max_tokens > UINT32_MAX / 4)
 		max_tokens = UINT32_MAX / 4;
 
+	map->backlog_tail = &map->backlog;
+	map->budget = UINT32_MAX;
 	map->share = max_keys / 2;
 	slots = power_of_two(map->share + map->share / 2);
 	map->mask = slots - 1;
@@ -121,11 +153,34 @@ cert_create(uint32_t max_keys, uint32_t max_tokens)
 	return map;
 }
 
+/* Entries from `from` on. */
+static void
+drop_backlog(CertMap *map, uint64_t from)
+{
+	Backlog   **at = &map->backlog;
+	Backlog    *item;
+
+	while (*at != NULL && (*at)->index < from)
+		at = &(*at)->next;
+	map->backlog_tail = at;
+	item = *at;
+	*at = NULL;
+	while (item != NULL)
+	{
+		Backlog    *next = item->next;
+
+		raft_buf_unref(item->payload);
+		free(item);
+		item = next;
+	}
+}
+
 void
 cert_free(CertMap *map)
 {
 	if (map == NULL)
 		return;
+	drop_backlog(map, 0);
 	free(map->current.slots);
 	free(map->older.slots);
 	free(map->ring);
@@ -213,6 +268,7 @@ raise_floor(CertMap *map, uint64_t floor)
 static void
 forget_all(CertMap *map, uint64_t index)
 {
+	map->version++;
 	drop_generation(&map->older, index + 1);
 	drop_generation(&map->current, index + 1);
 	raise_floor(map, index);
@@ -229,8 +285,9 @@ next_generation(CertMap *map, uint64_t index)
 	map->current.first = index;
 }
 
+/* Room for the keys of entry `index`. False: it has too many, or no memory. */
 static bool
-note_keys(CertMap *map, const WsReader *rd, uint64_t index)
+make_room(CertMap *map, const WsReader *rd, uint64_t index)
 {
 	if (rd->nkeys > map->share)
 		return false;
@@ -244,14 +301,92 @@ note_keys(CertMap *map, const WsReader *rd, uint64_t index)
 	}
 	if (map->current.highest < index)
 		map->current.highest = index;
-	for (uint32_t i = 0; i < PREFETCH_AHEAD; i++)
+	return true;
+}
+
+/* Keys [from, to) of entry `index`, for which there is room. */
+static void
+note_keys(CertMap *map, const WsReader *rd, uint32_t from, uint32_t to, uint64_t index)
+{
+	map->version++;
+	for (uint32_t i = from; i < from + PREFETCH_AHEAD; i++)
 		prefetch_key(map, rd, i);
-	for (uint32_t i = 0; i < rd->nkeys; i++)
+	for (uint32_t i = from; i < to; i++)
 	{
 		prefetch_key(map, rd, i + PREFETCH_AHEAD);
 		note_key(map, &map->current, ws_read_key(rd, i), index);
 	}
-	return true;
+}
+
+static void
+note_entry(CertMap *map, const WsReader *rd, uint64_t index)
+{
+	if (rd->nkeys == 0)
+		return;
+	if (make_room(map, rd, index))
+		note_keys(map, rd, 0, rd->nkeys, index);
+	else
+		forget_all(map, index);
+}
+
+/* Part of the budget, and how much it is. */
+static uint32_t
+spend(CertMap *map, uint32_t wanted)
+{
+	uint32_t	granted = wanted < map->budget ? wanted : map->budget;
+
+	map->budget -= granted;
+	return granted;
+}
+
+static void
+work_off_backlog(CertMap *map)
+{
+	Backlog    *item;
+
+	while ((item = map->backlog) != NULL && map->budget > 0)
+	{
+		uint32_t	n;
+
+		if (item->noted == 0 && !make_room(map, &item->rd, item->index))
+		{
+			forget_all(map, item->index);
+			item->noted = item->rd.nkeys;
+		}
+		n = spend(map, item->rd.nkeys - item->noted);
+		note_keys(map, &item->rd, item->noted, item->noted + n, item->index);
+		item->noted += n;
+		if (item->noted < item->rd.nkeys)
+			return;
+		map->backlog = item->next;
+		if (map->backlog == NULL)
+			map->backlog_tail = &map->backlog;
+		raft_buf_unref(item->payload);
+		free(item);
+	}
+}
+
+/* Everything that is late, now. */
+static void
+catch_up(CertMap *map)
+{
+	uint32_t	budget = map->budget;
+
+	map->budget = UINT32_MAX;
+	while (map->backlog != NULL)
+	{
+		work_off_backlog(map);
+		map->budget = UINT32_MAX;
+	}
+	map->budget = budget;
+}
+
+bool
+cert_begin_turn(CertMap *map, uint32_t keys)
+{
+	map->budget = keys;
+	work_off_backlog(map);
+	return map->backlog != NULL;
 }
 
 /* The last use of this key that stands in its way, or 0. */
@@ -268,28 +403,20 @@ later_use(const Slot *slot, WsKey key)
 	return last > key.base ? last : 0;
 }
 
-bool
-cert_check(const CertMap *map, const void *payload, size_t len, CertConflict *conflict)
+/* Keys [from, to) against the map. False: *conflict says why. */
+static bool
+check_keys(const CertMap *map, const WsReader *rd, uint32_t from, uint32_t to,
+		   CertConflict *conflict)
 {
-	WsReader	rd;
-
-	memset(conflict, 0, sizeof(*conflict));
-	if (!ws_read_open(&rd, payload, len))
+	for (uint32_t i = from; i < from + PREFETCH_AHEAD; i++)
+		prefetch_key(map, rd, i);
+	for (uint32_t i = from; i < to; i++)
 	{
-		conflict->reason = rd.error;
-		return false;
-	}
-	if (rd.kind != WS_KIND_TRANSACTION)
-		return true;			/* the lock state judges those */
-	for (uint32_t i = 0; i < PREFETCH_AHEAD; i++)
-		prefetch_key(map, &rd, i);
-	for (uint32_t i = 0; i < rd.nkeys; i++)
-	{
-		WsKey		key = ws_read_key(&rd, i);
+		WsKey		key = ws_read_key(rd, i);
 		uint64_t	newer;
 		uint64_t	old;
 
-		prefetch_key(map, &rd, i + PREFETCH_AHEAD);
+		prefetch_key(map, rd, i + PREFETCH_AHEAD);
 		if (key.base < map->floor)
 		{
 			conflict->index = map->floor;
@@ -307,6 +434,61 @@ cert_check(const CertMap *map, const void *payload, size_t len, CertConflict *co
 		}
 	}
 	return true;
+}
+
+CertVerdict
+cert_check_some(CertMap *map, RaftToken token, const void *payload, size_t len,
+				CertConflict *conflict)
+{
+	Check	   *check = &map->check;
+	uint32_t	upto;
+
+	memset(conflict, 0, sizeof(*conflict));
+	if (check->payload != payload || check->len != len ||
+		!raft_token_equal(check->token, token) || check->version != map->version)
+	{
+		check->payload = NULL;
+		if (!ws_read_open(&check->rd, payload, len))
+		{
+			conflict->reason = check->rd.error;
+			return CERT_REFUSED;
+		}
+		if (check->rd.kind != WS_KIND_TRANSACTION || check->rd.nkeys == 0)
+			return CERT_PASSED; /* the lock state judges the former */
+		check->checked = 0;
+	}
+	if (map->backlog != NULL)
+		return CERT_UNFINISHED;
+	check->payload = payload;
+	check->len = len;
+	check->token = token;
+	check->version = map->version;
+	upto = check->checked + spend(map, check->rd.nkeys - check->checked);
+	if (!check_keys(map, &check->rd, check->checked, upto, conflict))
+	{
+		check->payload = NULL;
+		return CERT_REFUSED;
+	}
+	check->checked = upto;
+	if (upto < check->rd.nkeys)
+		return CERT_UNFINISHED;
+	check->payload = NULL;
+	return CERT_PASSED;
+}
+
+bool
+cert_check(CertMap *map, const void *payload, size_t len, CertConflict *conflict)
+{
+	uint32_t	budget = map->budget;
+	CertVerdict verdict;
+
+	catch_up(map);
+	map->check.payload = NULL;
+	map->budget = UINT32_MAX;
+	verdict = cert_check_some(map, (RaftToken) {0}, payload, len, conflict);
+	map->budget = budget;
+	assert(verdict != CERT_UNFINISHED);
+	return verdict == CERT_PASSED;
 }
 
 /* ---------- tokens ---------- */
@@ -435,9 +617,42 @@ cert_appended(CertMap *map, uint64_t index, RaftToken token,
 	WsReader	rd;
 
 	assert(index > 0);
-	if (!ws_read_open(&rd, payload, len) || !note_keys(map, &rd, index))
+	catch_up(map);
+	if (ws_read_open(&rd, payload, len))
+		note_entry(map, &rd, index);
+	else
 		forget_all(map, index);
 	note_token(map, index, token);
+}
+
+void
+cert_appended_some(CertMap *map, uint64_t index, RaftToken token, RaftBuf *payload)
+{
+	WsReader	rd;
+	Backlog    *item;
+
+	if (!ws_read_open(&rd, payload->data, payload->len) ||
+		(map->backlog == NULL && rd.nkeys <= map->budget) ||
+		(item = malloc(sizeof(Backlog))) == NULL)
+	{
+		cert_appended(map, index, token, payload->data, payload->len);
+		(void) spend(map, rd.nkeys);
+		return;
+	}
+	note_token(map, index, token);
+	if (rd.nkeys == 0)
+	{
+		free(item);
+		return;
+	}
+	item->next = NULL;
+	item->index = index;
+	item->payload = raft_buf_ref(payload);
+	item->rd = rd;
+	item->noted = 0;
+	*map->backlog_tail = item;
+	map->backlog_tail = &item->next;
+	work_off_backlog(map);
 }
 
 /*
@@ -468,6 +683,8 @@ clamp_generation(const CertMap *map, Generation *gen, uint64_t from)
 void
 cert_truncated(CertMap *map, uint64_t from)
 {
+	map->version++;
+	drop_backlog(map, from);
 	if (from <= 1)
 	{
 		/* an index of zero would empty slots in the middle of a probe */
@@ -497,6 +714,7 @@ void
 cert_set_floor(CertMap *map, uint64_t first)
 {
 	assert(first > 0);
+	map->version++;
 	raise_floor(map, first - 1);
 	if (map->token_floor < first)
 		map->token_floor = first;

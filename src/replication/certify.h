@@ -16,6 +16,17 @@
  * it: that can only refuse a transaction that would have passed, and only for a
  * moment. Tokens are removed exactly.
  *
+ * In pieces: a transaction of a million keys must not keep the worker from its
+ * heartbeats. cert_begin_turn() allows a number of keys, which are noted
+ * (backlog first, in log order) and checked until it is used up.
+ *
+ *	- An entry whose keys are not all noted is in the backlog, and nothing that
+ *	  has keys passes a check before the backlog is empty. Tokens are never late.
+ *	- A check that was not finished goes on where it stopped only if nothing was
+ *	  noted and nothing was cut off meanwhile; otherwise it begins anew. So what
+ *	  passes has been compared with the map as it is, all of it. The caller
+ *	  appends nothing with keys while a check is under way, or it takes longer.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef PGQ_CERTIFY_H
@@ -39,13 +50,33 @@ typedef struct CertConflict
 extern CertMap *cert_create(uint32_t max_keys, uint32_t max_tokens);
 extern void cert_free(CertMap *map);
 
-/* May this payload be appended? Malformed or of an unknown kind: no. */
-extern bool cert_check(const CertMap *map, const void *payload, size_t len,
-					   CertConflict *conflict);
+typedef enum CertVerdict
+{
+	CERT_PASSED,
+	CERT_REFUSED,				/* *conflict says why */
+	CERT_UNFINISHED				/* ask again in the next turn */
+} CertVerdict;
 
-/* Entry `index` was appended. */
+/* A new turn, of at most so many keys. True: there is a backlog even so. */
+extern bool cert_begin_turn(CertMap *map, uint32_t keys);
+
+/*
+ * May this payload be appended? Malformed or of an unknown kind: no. One check
+ * at a time goes on over several turns; the payload of a token stays where it is
+ * meanwhile, or the check begins anew.
+ */
+extern CertVerdict cert_check_some(CertMap *map, RaftToken token, const void *payload,
+								   size_t len, CertConflict *conflict);
+
+/* The same, at once and as a whole. */
+extern bool cert_check(CertMap *map, const void *payload, size_t len, CertConflict *conflict);
+
+/* Entry `index` was appended. Noted at once and as a whole. */
 extern void cert_appended(CertMap *map, uint64_t index, RaftToken token,
 						  const void *payload, size_t len);
+
+/* The same; its keys may have to wait for another turn. */
+extern void cert_appended_some(CertMap *map, uint64_t index, RaftToken token, RaftBuf *payload);
 
 /* Entries at and above `from` were cut off. */
 extern void cert_truncated(CertMap *map, uint64_t from);

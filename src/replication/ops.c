@@ -24,6 +24,9 @@
 #define MAX_KEYS	(2 * 1024 * 1024)
 #define MAX_TOKENS	(256 * 1024)
 
+/* Of one turn of the worker; some 100 ns each when the map is out of the caches. */
+#define TURN_KEYS	(32 * 1024)
+
 static CertMap *map = NULL;
 
 static CertMap *
@@ -42,23 +45,39 @@ get_map(void)
 }
 
 static bool
-ops_certify(const char *payload, Size len, NodeAnswer *answer)
+ops_begin_turn(void)
+{
+	return cert_begin_turn(get_map(), TURN_KEYS);
+}
+
+static NodeCertified
+ops_certify(RaftToken token, const RaftBuf *payload, NodeAnswer *answer)
 {
 	CertConflict conflict;
 
-	if (cert_check(get_map(), payload, len, &conflict))
-		return true;
+	switch (cert_check_some(get_map(), token, payload->data, payload->len, &conflict))
+	{
+		case CERT_PASSED:
+			return NODE_CERT_PASSED;
+		case CERT_UNFINISHED:
+			return NODE_CERT_UNFINISHED;
+		case CERT_REFUSED:
+			break;
+	}
 	answer->conflict_key = conflict.key;
 	answer->conflict_index = conflict.index;
 	answer->conflict_node = cert_token_at(map, conflict.index).node;
 	strlcpy(answer->message, conflict.reason, sizeof(answer->message));
-	return false;
+	return NODE_CERT_REFUSED;
 }
 
 static void
-ops_appended(uint64 index, RaftToken token, const char *payload, Size len)
+ops_appended(uint64 index, RaftToken token, const void *payload, Size len, RaftBuf *buf)
 {
-	cert_appended(get_map(), index, token, payload, len);
+	if (buf != NULL)
+		cert_appended_some(get_map(), index, token, buf);
+	else
+		cert_appended(get_map(), index, token, payload, len);
 }
 
 static void
@@ -89,6 +108,7 @@ void
 replication_install_ops(void)
 {
 	static const NodeOps ops = {
+		.begin_turn = ops_begin_turn,
 		.certify = ops_certify,
 		.appended = ops_appended,
 		.truncated = ops_truncated,

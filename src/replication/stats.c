@@ -54,20 +54,21 @@ stats_add(StatCounter counter, uint64 n)
 		pg_atomic_fetch_add_u64(&stats->counters[counter], n);
 }
 
-/* All counters, then the time they started from. */
+/* All counters, the Raft worker's longest turn, then the time they started from. */
 Datum
 quorum_stat_replication(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[STAT_COUNTERS + 1];
-	bool		nulls[STAT_COUNTERS + 1] = {0};
+	Datum		values[STAT_COUNTERS + 2];
+	bool		nulls[STAT_COUNTERS + 2] = {0};
 
 	node_require_loaded();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
-		desc->natts != STAT_COUNTERS + 1)
+		desc->natts != STAT_COUNTERS + 2)
 		elog(ERROR, "unexpected result type of quorum._stat_replication");
 	for (int i = 0; i < STAT_COUNTERS; i++)
 		values[i] = Int64GetDatum((int64) pg_atomic_read_u64(&stats->counters[i]));
-	values[STAT_COUNTERS] = TimestampTzGetDatum(stats->since);
+	values[STAT_COUNTERS] = Int64GetDatum((int64) node_longest_turn_us());
+	values[STAT_COUNTERS + 1] = TimestampTzGetDatum(stats->since);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -78,16 +78,28 @@ random_keys(WsKey *keys, uint64_t key_space, uint64_t base_low)
 	return kept;
 }
 
+/* Turns of a few keys each, as a worker with little time has them. */
+static bool in_pieces;
+static uint64_t checks;
+
 static bool
-map_check(const CertMap *map, const WsKey *keys, uint32_t nkeys, CertConflict *conflict)
+map_check(CertMap *map, const WsKey *keys, uint32_t nkeys, CertConflict *conflict)
 {
 	Payload		p = {0};
-	bool		good;
+	CertVerdict verdict;
 
 	put_header(&p, keys, nkeys, 0);
-	good = cert_check(map, p.data, p.len, conflict);
+	if (!in_pieces)
+		verdict = cert_check(map, p.data, p.len, conflict) ? CERT_PASSED : CERT_REFUSED;
+	else
+	{
+		RaftToken	token = token_of(1000000 + ++checks);
+
+		while ((verdict = cert_check_some(map, token, p.data, p.len, conflict)) == CERT_UNFINISHED)
+			(void) cert_begin_turn(map, (uint32_t) (random_u64() % 4));
+	}
 	payload_free(&p);
-	return good;
+	return verdict == CERT_PASSED;
 }
 
 static void
@@ -96,7 +108,15 @@ map_append(CertMap *map, uint64_t index, RaftToken token, const WsKey *keys, uin
 	Payload		p = {0};
 
 	put_header(&p, keys, nkeys, 0);
-	cert_appended(map, index, token, p.data, p.len);
+	if (in_pieces)
+	{
+		RaftBuf    *buf = raft_buf_new(p.data, p.len);
+
+		cert_appended_some(map, index, token, buf);
+		raft_buf_unref(buf);
+	}
+	else
+		cert_appended(map, index, token, p.data, p.len);
 	payload_free(&p);
 }
 
@@ -363,9 +383,152 @@ test_token_ring(void)
 	cert_free(map);
 }
 
+/* ---------- in pieces ---------- */
+
+static CertVerdict
+check_some(CertMap *map, RaftToken token, const Payload *p)
+{
+	CertConflict conflict;
+
+	return cert_check_some(map, token, p->data, p->len, &conflict);
+}
+
+static void
+many_keys(WsKey *keys, int n, uint64_t first, uint64_t base)
+{
+	for (int i = 0; i < n; i++)
+		keys[i] = (WsKey) {first + (uint64_t) i, base, true};
+}
+
+static void
+append_keys(CertMap *map, uint64_t index, const WsKey *keys, uint32_t n)
+{
+	in_pieces = true;
+	map_append(map, index, token_of(index), keys, n);
+	in_pieces = false;
+}
+
+/* A turn looks at no more keys than it was given. */
+static void
+test_check_over_turns(void)
+{
+	CertMap    *map = cert_create(1000, 16);
+	WsKey		keys[100];
+	Payload		p = {0};
+	Payload		other = {0};
+	int			turns = 0;
+
+	many_keys(keys, 100, 1, 0);
+	put_header(&p, keys, 100, 0);
+	do
+	{
+		CHECK(!cert_begin_turn(map, 10));
+		turns++;
+	} while (check_some(map, token_of(1), &p) == CERT_UNFINISHED);
+	CHECK(turns == 10);
+	CHECK(check_some(map, token_of(1), &p) == CERT_UNFINISHED);
+	(void) cert_begin_turn(map, 100);
+	CHECK(check_some(map, token_of(1), &p) == CERT_PASSED);
+
+	/* what was judged already is used meanwhile: the verdict is not the old one */
+	(void) cert_begin_turn(map, 60);
+	CHECK(check_some(map, token_of(2), &p) == CERT_UNFINISHED);
+	(void) cert_begin_turn(map, 60);
+	append_keys(map, 1, &keys[5], 1);
+	CHECK(check_some(map, token_of(2), &p) == CERT_REFUSED);
+
+	/* nor after a part of it is taken away */
+	many_keys(keys, 100, 1, 1);
+	put_header(&other, keys, 100, 0);
+	(void) cert_begin_turn(map, 60);
+	CHECK(check_some(map, token_of(3), &other) == CERT_UNFINISHED);
+	cert_set_floor(map, 5);
+	(void) cert_begin_turn(map, 60);
+	CHECK(check_some(map, token_of(3), &other) == CERT_REFUSED);
+
+	/* one that passes by in between begins the other one anew, no more */
+	(void) cert_begin_turn(map, 1000);
+	many_keys(keys, 100, 500, 9);
+	payload_free(&p);
+	put_header(&p, keys, 100, 0);
+	(void) cert_begin_turn(map, 60);
+	CHECK(check_some(map, token_of(4), &p) == CERT_UNFINISHED);
+	(void) cert_begin_turn(map, 120);
+	CHECK(check_some(map, token_of(5), &p) == CERT_PASSED);
+	CHECK(check_some(map, token_of(4), &p) == CERT_UNFINISHED);
+	(void) cert_begin_turn(map, 100);
+	CHECK(check_some(map, token_of(4), &p) == CERT_PASSED);
+	payload_free(&p);
+	payload_free(&other);
+	cert_free(map);
+}
+
+static void
+test_backlog(void)
+{
+	CertMap    *map = cert_create(1000, 16);
+	WsKey		keys[100];
+	WsKey		free_key = {5000, 0, true};
+	Payload		p = {0};
+	Payload		none = {0};
+
+	put_header(&p, &free_key, 1, 0);
+	put_header(&none, NULL, 0, 0);
+	many_keys(keys, 100, 1, 0);
+	CHECK(!cert_begin_turn(map, 30));
+	append_keys(map, 1, keys, 100);
+	append_keys(map, 2, &free_key, 1);
+
+	/* the token at once, a verdict only when all keys are there */
+	CHECK(cert_find_token(map, token_of(1)) == 1 && cert_find_token(map, token_of(2)) == 2);
+	CHECK(check_some(map, token_of(9), &p) == CERT_UNFINISHED);
+	CHECK(check_some(map, token_of(10), &none) == CERT_PASSED);
+	CHECK(cert_begin_turn(map, 30) && cert_begin_turn(map, 30));
+	CHECK(check_some(map, token_of(9), &p) == CERT_UNFINISHED);
+	CHECK(!cert_begin_turn(map, 30));
+	CHECK(check_some(map, token_of(9), &p) == CERT_REFUSED);
+
+	/* cut off before it was noted: as if it had never been */
+	cert_truncated(map, 2);
+	(void) cert_begin_turn(map, 1);
+	many_keys(keys, 100, 2000, 0);
+	append_keys(map, 2, keys, 100);
+	append_keys(map, 3, &free_key, 1);
+	cert_truncated(map, 3);
+	CHECK(cert_find_token(map, token_of(3)) == 0 && cert_find_token(map, token_of(2)) == 2);
+	cert_truncated(map, 2);
+	CHECK(!cert_begin_turn(map, 10));
+	payload_free(&p);
+	put_header(&p, &keys[99], 1, 0);
+	CHECK(check_some(map, token_of(11), &p) == CERT_PASSED);
+
+	/* more than a generation holds, behind others in the backlog */
+	(void) cert_begin_turn(map, 1);
+	append_keys(map, 2, keys, 50);
+	{
+		WsKey	   *all = calloc(700, sizeof(WsKey));
+
+		many_keys(all, 700, 10000, 0);
+		append_keys(map, 3, all, 700);
+		free(all);
+	}
+	while (cert_begin_turn(map, 7))
+		;
+	CHECK(cert_floor(map) == 3);
+	payload_free(&p);
+	payload_free(&none);
+
+	/* what is late goes with the map */
+	(void) cert_begin_turn(map, 1);
+	append_keys(map, 4, keys, 50);
+	cert_free(map);
+}
+
 void
 test_certify(void)
 {
+	test_check_over_turns();
+	test_backlog();
 	test_rules();
 	test_floor();
 	test_huge_entry();
@@ -378,5 +541,11 @@ test_certify(void)
 		against_model(seed, 128, 400, 0);	/* generations go by */
 		against_model(seed, 0, 400, 20);
 		against_model(seed, 300, 1000, 20);
+		in_pieces = true;
+		against_model(seed, 0, 400, 0);
+		against_model(seed, 128, 400, 0);
+		against_model(seed, 0, 400, 20);
+		against_model(seed, 300, 1000, 20);
+		in_pieces = false;
 	}
 }
