@@ -645,6 +645,8 @@ seal_records(char **data, Size *len)
 			to += end - runs[i].start;
 		}
 		Assert(to == sorted + total);
+		if (*data != buffer)
+			pfree(*data);
 		*data = sorted;
 	}
 }
