@@ -307,28 +307,27 @@ lock_reads(Worker *w, const RaftRead *reads, size_t n)
 
 /* ---------- messages ---------- */
 
-/* A member's session does not want this lock any more. */
+/*
+ * A member's session does not want this lock any more. The request may be here more
+ * than once, since what may have got lost is sent again: in the queue, among what is
+ * not judged yet, and in the log.
+ */
 static void
 withdraw(Worker *w, uint32 from, const WireLock *wire)
 {
-	RaftBuf    *data;
-
 	lock_lead_look(w);
 	if (!locks.leading || wire->term != locks.lead_term)
 	{
 		send_lock_verdict(w, from, wire->term, wire->token, NODE_UNAVAILABLE);
 		return;
 	}
-	if (!remote_withdraw(w, from, wire->token))
-	{
-		data = lk_withdraw(locks.ls, wire->token);
-		raft_buf_unref(data);
+	while (remote_withdraw(w, from, wire->token))
+		;
+	raft_buf_unref(lk_withdraw(locks.ls, wire->token));
 
-		/* in the log: its member will see it there, and release it */
-		if (data == NULL && node_ops && node_ops->find_token &&
-			node_ops->find_token(wire->token) != 0)
-			return;
-	}
+	/* in the log: its member will see it there, and release it */
+	if (node_ops && node_ops->find_token && node_ops->find_token(wire->token) != 0)
+		return;
 	send_lock_verdict(w, from, wire->term, wire->token, LOCK_VERDICT_WITHDRAWN);
 }
 
