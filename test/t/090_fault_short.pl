@@ -14,7 +14,7 @@ use FaultRun;
 use Test::More;
 
 my @faults = split /,/, $ENV{FAULT_FAULTS} || 'all';
-my $seconds = $ENV{FAULT_SECONDS} || 8;
+my $seconds = $ENV{FAULT_SECONDS} || 6;
 my $seed = $ENV{PGQ_SEED} // int(rand(2**31));
 my $f = FaultRun->new(nodes => $ENV{FAULT_NODES} || 3, conf => $ENV{FAULT_CONF});
 my @workloads = $ENV{FAULT_WORKLOADS} ? split /,/, $ENV{FAULT_WORKLOADS} : $f->workloads;
