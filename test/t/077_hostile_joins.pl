@@ -106,7 +106,7 @@ my ($refused) = grep { $errors[$_] =~ /ERROR/ } 0, 1;
 my ($taken) = grep { $errors[$_] !~ /ERROR/ } 0, 1;
 ok(defined $refused && defined $taken, 'one of two with the same name joins') or diag("@errors");
 like($errors[ $refused // 0 ], qr/has a member of the name "n4" already/, 'the other is told why');
-is($c->ask($pair[ $refused // 0 ], 'SELECT role FROM quorum.status'), 'stopped', 'and is no member');
+$c->comes_to_be($pair[ $refused // 0 ], 'SELECT role FROM quorum.status', 'stopped', 'and is no member');
 $pair[ $refused // 0 ]->append_conf('postgresql.conf', "quorum.node_name = 'n5'");
 $pair[ $refused // 0 ]->restart;
 is(($c->try_sql($pair[ $refused // 0 ], join_of($address)))[0], '', 'by a name of its own it joins');
@@ -114,7 +114,7 @@ is(($c->try_sql($pair[ $refused // 0 ], join_of($address)))[0], '', 'by a name o
 # --- the leader goes, and the last but one ---
 
 $c->settle;
-my $leader = $c->leader;
+my $leader = $c->wait_for_leader;
 my ($other) = grep { $_->name ne $leader->name } $one, $two;
 is(($c->try_sql($other, sprintf q(SELECT quorum.remove_member('%s')), $leader->name))[0], '', 'the leader is removed');
 $c->wait_until('it knows', sub { $c->ask($leader, 'SELECT role FROM quorum.status') eq 'removed' });
@@ -122,7 +122,7 @@ $c->fails_with($leader, 'SELECT quorum.leave_cluster()', '25006', qr/was removed
 is(($c->try_sql($leader, join_of($c->address($other))))[0], '', 'it joins again');
 my @left = grep { $_->name ne $other->name } $c->nodes;
 is(($c->try_sql($_, 'SELECT quorum.leave_cluster()'))[0], '', $_->name . ' leaves') for @left;
-is($c->ask($other, 'SELECT count(*) FROM quorum.members'), '1', 'one is left');
+$c->comes_to_be($other, 'SELECT count(*) FROM quorum.members', '1', 'one is left');
 $c->fails_with($other, 'SELECT quorum.leave_cluster()', '55000', qr/the last voting member/, 'the last one stays');
 is(($c->try_sql($other, 'DELETE FROM t WHERE id = 1'))[0], '', 'and is written');
 
