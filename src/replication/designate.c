@@ -512,6 +512,7 @@ designate_add(Oid relid)
 	rel = make_triggers(table_id, drop_leftover_triggers(rel));
 	register_table(table_id, rel);
 	sequences_adopt(relid);
+	sequences_warn_of_others(relid);
 
 	initStringInfo(&statement);
 	appendStringInfo(&statement, "SELECT quorum.%s(%u, %s, %s, %s", copy ? "_add_table_copied" : "_add_table", table_id,

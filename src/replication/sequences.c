@@ -390,6 +390,42 @@ sequences_release(Oid relid)
 	descend(&saved);
 }
 
+/*
+ * Defaults that draw from a sequence which no replicated table owns: each member
+ * has that one for itself, and they give out the same values.
+ */
+void
+sequences_warn_of_others(Oid relid)
+{
+	Elevated	saved;
+
+	elevate(&saved);
+	if (SPI_execute(psprintf("SELECT s.oid, a.attname::text FROM pg_attrdef d"
+							 " JOIN pg_depend p ON p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid"
+							 " AND p.refclassid = 'pg_class'::regclass"
+							 " JOIN pg_class s ON s.oid = p.refobjid AND s.relkind = 'S'"
+							 " JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum"
+							 " WHERE d.adrelid = %u ORDER BY d.adnum", relid),
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look at the defaults of table %u", relid);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Oid			seq = (Oid) strtoul(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1), NULL, 10);
+		Oid			table;
+		AttrNumber	column;
+
+		if (owned_by(seq, &table, &column) && (table == relid || tables_id_of_oid(table) != 0))
+			continue;
+		ereport(WARNING,
+				(errmsg("column \"%s\" of replicated table \"%s\" draws from sequence \"%s\", which no replicated table owns",
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2),
+						get_rel_name(relid), get_rel_name(seq)),
+				 errdetail("Each member has a sequence of its own there, and they give out the same values."),
+				 errhint("Use ALTER SEQUENCE ... OWNED BY before the table becomes a replicated one.")));
+	}
+	descend(&saved);
+}
+
 /* ---------- all of them ---------- */
 
 /* Moves the next value up into the class and past all keys; never down. */

@@ -19,6 +19,9 @@
  */
 extern void sequences_adopt(Oid relid);
 
+/* In the session that makes a table replicated: a WARNING if it uses sequences of others. */
+extern void sequences_warn_of_others(Oid relid);
+
 /* The table is ordinary again: increment 1, past everything handed out. */
 extern void sequences_release(Oid relid);
 

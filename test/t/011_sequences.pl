@@ -27,6 +27,11 @@ $c->fails_with($c->node(1), q(SELECT quorum.add_table('down')), '0A000', qr/HINT
 $c->fails_with($c->node(1), q(SELECT quorum.add_table('round')), '0A000', qr/cycle/,
 	'a sequence that cycles is refused');
 
+$c->everywhere('CREATE SEQUENCE free; CREATE TABLE uses_free (id int PRIMARY KEY DEFAULT nextval($$free$$)); CREATE TABLE uses_s (id bigint PRIMARY KEY DEFAULT nextval($$s_id_seq$$))');
+my (undef, undef, $warned) = $c->try_sql($c->node(1), q(SELECT quorum.add_table('uses_free'), quorum.add_table('uses_s')));
+like($warned, qr/WARNING:.*column "id" of replicated table "uses_free" draws from sequence "free", which no replicated table owns/, 'a sequence of nobody is warned of');
+unlike($warned, qr/uses_s/, 'but not one of another replicated table');
+
 sub insert_everywhere
 {
 	my ($table, $rows, $what) = @_;
