@@ -216,6 +216,12 @@ lock_local_end_level(int level, bool keep)
 	}
 }
 
+bool
+lock_local_any_release(void)
+{
+	return !slist_is_empty(&to_release);
+}
+
 void
 lock_local_drop_session_holds(void)
 {

@@ -74,6 +74,7 @@ extern void lock_local_forget(LocalLock *lock);
  */
 extern void lock_local_end_level(int level, bool keep);
 extern void lock_local_drop_session_holds(void);
+extern bool lock_local_any_release(void);
 extern LocalLock *lock_local_next_release(void);
 extern void lock_local_each_release(void (*visit) (LocalLock *lock));
 

@@ -489,11 +489,14 @@ post_for_wait(LocalLock *lock)
 static void
 release_unheld(void)
 {
-	int64		deadline_us = node_monotonic_us() + RELEASE_WAIT_US;
+	int64		deadline_us;
 	bool		wait = !proc_exit_inprogress;
 	uint64		index;
 	LocalLock  *lock;
 
+	if (!lock_local_any_release())
+		return;					/* as at the end of almost every transaction */
+	deadline_us = node_monotonic_us() + RELEASE_WAIT_US;
 	if (wait)
 		lock_local_each_release(post_for_wait);
 	while ((lock = lock_local_next_release()) != NULL)

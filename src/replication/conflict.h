@@ -28,6 +28,9 @@ extern uint64 conflict_winner(void);
 extern const char *conflict_table(void);
 extern void conflict_note_table(const char *name);
 
+/* How many statements of this session are running inside each other. */
+extern int	conflict_statement_depth(void);
+
 extern _Noreturn void conflict_raise(uint64 index, const char *table);
 
 #endif							/* PGQ_CONFLICT_H */

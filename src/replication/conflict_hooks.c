@@ -48,6 +48,12 @@ static bool rolled_back_idle = false;
 static uint64 rolled_back_for;
 static char rolled_back_table[NAMEDATALEN];
 
+int
+conflict_statement_depth(void)
+{
+	return nesting;
+}
+
 /* ---------- executing ---------- */
 
 /* In PG_CATCH of the outermost statement: our cancel leaves as 40001. */

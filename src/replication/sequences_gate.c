@@ -45,6 +45,7 @@
 
 #include "compat.h"
 #include "node/node.h"
+#include "replication/conflict.h"
 #include "replication/apply_internal.h"
 #include "replication/sequences.h"
 #include "replication/sequences_internal.h"
@@ -57,7 +58,6 @@ static ExecutorRun_hook_type prev_executor_run = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
-static int	nesting = 0;
 static bool setval_called = false;
 static bool nextval_called = false; /* where the planner was not asked */
 
@@ -223,14 +223,14 @@ sequences_note_setval(void)
 	setval_called = true;
 }
 
-/* At the end of the outermost statement. */
+/* At the end of the outermost statement, within what conflict_hooks.c counts. */
 static void
 after_statement(void)
 {
 	bool		set = setval_called;
 	bool		drawn = nextval_called;
 
-	if ((!set && !drawn) || nesting > 0)
+	if ((!set && !drawn) || conflict_statement_depth() > 1)
 		return;
 	setval_called = nextval_called = false;
 	if (replication_is_applying() || !node_is_member() || node_slot() < 0 ||
@@ -305,19 +305,10 @@ executor_start(QueryDesc *query, int eflags)
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count COMPAT_EXECUTE_ONCE_PARAM)
 {
-	nesting++;
-	PG_TRY();
-	{
-		if (prev_executor_run)
-			prev_executor_run(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
-		else
-			standard_ExecutorRun(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
-	}
-	PG_FINALLY();
-	{
-		nesting--;
-	}
-	PG_END_TRY();
+	if (prev_executor_run)
+		prev_executor_run(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
+	else
+		standard_ExecutorRun(query, direction, count COMPAT_EXECUTE_ONCE_ARG);
 	after_statement();
 }
 
@@ -327,7 +318,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 				QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *stmt = pstmt->utilityStmt;
-	volatile Oid seq = InvalidOid;
+	Oid			seq = InvalidOid;
 
 	if (IsA(stmt, CopyStmt) && !gate_is_open() && node_is_member() &&
 		castNode(CopyStmt, stmt)->is_from && castNode(CopyStmt, stmt)->relation)
@@ -339,19 +330,10 @@ process_utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tre
 			check_alter(castNode(AlterSeqStmt, stmt));
 	}
 
-	nesting++;
-	PG_TRY();
-	{
-		if (prev_process_utility)
-			prev_process_utility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
-		else
-			standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
-	}
-	PG_FINALLY();
-	{
-		nesting--;
-	}
-	PG_END_TRY();
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query_string, read_only_tree, context, params, env, dest, qc);
 
 	if (OidIsValid(seq))
 	{
