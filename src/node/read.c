@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <time.h>
 
 #ifdef __linux__
@@ -24,7 +26,7 @@
 #include "node/read.h"
 
 /* How long a cancel may go unnoticed. */
-#define FUTEX_US	INT64CONST(4000)
+#define FUTEX_NS	4000000
 
 NodeReads  *node_reads = NULL;
 
@@ -44,9 +46,11 @@ node_reads_shmem_init(void)
 		return;
 	pg_atomic_init_u64(&node_reads->asked, 0);
 	pg_atomic_init_u64(&node_reads->wake_at, 0);
-	pg_atomic_init_u32(&node_reads->stack_head, NODE_STACK_END);
+	pg_atomic_init_u64(&node_reads->begun, 0);
 	pg_atomic_init_u64(&node_reads->done_index, 0);
 	pg_atomic_init_u64(&node_reads->done_ticket, 0);
+	pg_atomic_init_u32(&node_reads->done_count, 0);
+	pg_atomic_init_u32(&node_reads->any_on_latch, 0);
 	pg_atomic_init_u64(&node_reads->fresh_index, 0);
 	pg_atomic_init_u64(&node_reads->fresh_us, 0);
 	pg_atomic_init_u64(&node_reads->lease_until_us, 0);
@@ -54,26 +58,9 @@ node_reads_shmem_init(void)
 	pg_atomic_init_u64(&node_reads->demand_staleness_us, 0);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		pg_atomic_init_u32(&node_reads->slots[i].queued, 0);
-		pg_atomic_init_u32(&node_reads->slots[i].next, NODE_STACK_END);
 		pg_atomic_init_u64(&node_reads->slots[i].ticket, 0);
-		pg_atomic_init_u32(&node_reads->slots[i].sleep, READ_AWAKE);
+		pg_atomic_init_u32(&node_reads->slots[i].on_latch, 0);
 	}
-}
-
-static void
-push_on_stack(uint32 procno)
-{
-	ReadSlot   *slot = &node_reads->slots[procno];
-	uint32		head;
-
-	if (pg_atomic_exchange_u32(&slot->queued, 1) != 0)
-		return;
-	head = pg_atomic_read_u32(&node_reads->stack_head);
-	do
-	{
-		pg_atomic_write_u32(&slot->next, head);
-	} while (!pg_atomic_compare_exchange_u32(&node_reads->stack_head, &head, procno));
 }
 
 /* The lease, if this member leads and has one (read.h says why this is enough). */
@@ -97,6 +84,13 @@ lease_read(uint64 *index)
 
 /* ---------- sleeping ---------- */
 
+/*
+ * Most rounds are over in a fraction of a millisecond. For a moment a session
+ * sleeps on a futex that the whole batch shares; being woken that way costs less
+ * than half of what a latch does. Then it goes on on its latch, where interrupts
+ * reach it.
+ */
+
 static bool
 is_answered(uint64 ticket)
 {
@@ -105,23 +99,33 @@ is_answered(uint64 ticket)
 
 /* For a moment; whatever wakes us, the caller looks again. */
 static void
-sleep_on_futex(ReadSlot *slot, uint64 ticket)
+sleep_on_futex(uint64 ticket)
 {
 #ifdef __linux__
-	int64		end_us = node_monotonic_us() + FUTEX_US;
-	int64		left_us;
+	struct timespec until;
 
-	while (!InterruptPending && (left_us = end_us - node_monotonic_us()) > 0)
+	/* the one clock that a wait under a bit knows, and it takes a point in time */
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += FUTEX_NS;
+	if (until.tv_nsec >= 1000000000)
 	{
-		struct timespec timeout = {0, left_us * 1000};
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	while (!InterruptPending)
+	{
+		uint32		count = pg_atomic_read_u32(&node_reads->done_count);
+		uint64		begun;
 
-		pg_atomic_write_u32(&slot->sleep, READ_ON_FUTEX);
-		pg_memory_barrier();
+		pg_read_barrier();
 		if (is_answered(ticket))
 			break;
-		(void) syscall(SYS_futex, &slot->sleep, FUTEX_WAIT, READ_ON_FUTEX, &timeout, NULL, 0);
+		pg_read_barrier();
+		begun = pg_atomic_read_u64(&node_reads->begun);
+		if (syscall(SYS_futex, &node_reads->done_count, FUTEX_WAIT_BITSET, count, &until, NULL,
+					read_begun_bit(begun, ticket)) < 0 && errno != EAGAIN)
+			break;				/* its time is over, or a signal came */
 	}
-	pg_atomic_write_u32(&slot->sleep, READ_AWAKE);
 #endif
 }
 
@@ -129,29 +133,36 @@ sleep_on_futex(ReadSlot *slot, uint64 ticket)
 static bool
 sleep_on_latch(ReadSlot *slot, uint64 ticket, int64 deadline_us)
 {
-	pg_atomic_write_u32(&slot->sleep, READ_ON_LATCH);
+	pg_atomic_write_u32(&slot->on_latch, 1);
+	pg_write_barrier();
+	pg_atomic_write_u32(&node_reads->any_on_latch, 1);
 	pg_memory_barrier();
 	return is_answered(ticket) || node_sleep_until(deadline_us);
 }
 
-/* The worker has stored what this session waits for. */
+/* The worker has stored what the sessions of these batches wait for. */
 void
-node_read_wake(uint32 procno)
+node_reads_wake(uint32 batches)
 {
-	ReadSlot   *slot = &node_reads->slots[procno];
-
-	switch ((ReadSleep) pg_atomic_exchange_u32(&slot->sleep, READ_AWAKE))
-	{
-		case READ_AWAKE:
-			break;
-		case READ_ON_FUTEX:
+	pg_memory_barrier();
+	pg_atomic_write_u32(&node_reads->done_count, pg_atomic_read_u32(&node_reads->done_count) + 1);
 #ifdef __linux__
-			(void) syscall(SYS_futex, &slot->sleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+	(void) syscall(SYS_futex, &node_reads->done_count, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL,
+				   batches);
 #endif
-			break;
-		case READ_ON_LATCH:
-			node_wake_proc(procno + 1);
-			break;
+	if (pg_atomic_read_u32(&node_reads->any_on_latch) == 0)
+		return;
+	pg_atomic_exchange_u32(&node_reads->any_on_latch, 0);
+	for (int procno = 0; procno < MaxBackends; procno++)
+	{
+		ReadSlot   *slot = &node_reads->slots[procno];
+
+		if (pg_atomic_read_u32(&slot->on_latch) == 0)
+			continue;
+		if (!is_answered(pg_atomic_read_u64(&slot->ticket)))
+			pg_atomic_write_u32(&node_reads->any_on_latch, 1);
+		else if (pg_atomic_exchange_u32(&slot->on_latch, 0) != 0)
+			node_wake_proc((uint32) procno + 1);
 	}
 }
 
@@ -160,8 +171,7 @@ node_read_wake(uint32 procno)
 bool
 node_read_index(int64 deadline_us, uint64 *index)
 {
-	uint32		procno = compat_my_procno();
-	ReadSlot   *slot = &node_reads->slots[procno];
+	ReadSlot   *slot = &node_reads->slots[compat_my_procno()];
 	uint64		ticket;
 
 	if (lease_read(index))
@@ -170,13 +180,11 @@ node_read_index(int64 deadline_us, uint64 *index)
 	ticket = pg_atomic_fetch_add_u64(&node_reads->asked, 1) + 1;
 	pg_atomic_write_u64(&slot->ticket, ticket);
 	pg_memory_barrier();
-	push_on_stack(procno);
-	pg_memory_barrier();
 	if (ticket >= pg_atomic_read_u64(&node_reads->wake_at))
 		node_wake_proc(pg_atomic_read_u32(&node_shared->raft_proc));
 
 	if (!is_answered(ticket))
-		sleep_on_futex(slot, ticket);
+		sleep_on_futex(ticket);
 	while (!is_answered(ticket))
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -7,7 +7,7 @@
  * A session that wants one draws a ticket and wakes the worker. The worker asks
  * the core for one read index for all tickets that are out (a batch); the answer
  * is good for every ticket up to the one that was the newest when it asked. So
- * concurrent readers share rounds, and no slot is locked or copied.
+ * concurrent readers share rounds, and one system call wakes all of a batch.
  *
  * Shared state (NodeReads), who writes it
  * ---------------------------------------
@@ -16,12 +16,20 @@
  *					nobody has to; after one it gathers (worker_read.c). It stores
  *					this before it looks at asked for the last time, a session draws
  *					its ticket before it looks at this: one of the two sees the other.
- *	stack_head, slots[].next, .queued	Treiber stack of processes that have come
- *					since the worker looked last; popped whole (as in mailbox.c).
- *	slots[].ticket	its process: what it waits for, 0 nothing. May stay behind when
- *					a session gives up: that costs one wake-up too many.
+ *	begun			worker: number and last ticket of the newest batch, in one word
+ *					(read_begun_*). Stored after the look at asked that fixed that
+ *					ticket, and before the batch can be answered. By it a session
+ *					knows which batch answers it, and sleeps under the bit of that.
  *	done_index, done_ticket	worker, in this order; both only grow. All tickets up to
  *					done_ticket are answered by done_index (or less).
+ *	done_count		worker, after done_ticket: the futex. A session reads it before it
+ *					looks at done_ticket, and that before begun: so it sleeps only if
+ *					no batch has been answered since, and begun is of that time.
+ *	slots[].ticket	its process: what it waits for, 0 nothing. May stay behind when
+ *					a session gives up: that costs one wake-up too many.
+ *	slots[].on_latch	its process sets it, the worker takes it: to be woken by latch.
+ *	any_on_latch	sessions set it, after their slot's; the worker takes it after
+ *					storing done_ticket, and then looks at all slots.
  *	fresh_index, fresh_us	worker, in this order; both only grow: the state at
  *					fresh_index holds everything that was acknowledged anywhere
  *					before fresh_us by this server's monotonic clock. Whoever reads
@@ -52,36 +60,52 @@
 
 #include "node/node_internal.h"
 
-/*
- * How a session waits. Most rounds are over in a fraction of a millisecond: for
- * so long it sleeps on a futex, where being woken costs half of what a latch
- * does, and then on its latch, where interrupts reach it. It stores this before
- * it looks at done_ticket for the last time; the worker stores done_ticket
- * before it takes this.
- */
-typedef enum ReadSleep
+/* Batches whose sessions sleep apart from each other: one bit of a futex each. */
+#define READ_BATCH_BITS	5
+#define READ_BATCHES	(1 << READ_BATCH_BITS)
+
+static inline uint64
+read_begun_make(uint64 batch, uint64 last_ticket)
 {
-	READ_AWAKE = 0,
-	READ_ON_FUTEX,
-	READ_ON_LATCH
-} ReadSleep;
+	return (last_ticket << READ_BATCH_BITS) | (batch % READ_BATCHES);
+}
+
+static inline uint64
+read_begun_ticket(uint64 begun)
+{
+	return begun >> READ_BATCH_BITS;
+}
+
+/* The bit of the batch that answers a ticket. */
+static inline uint32
+read_begun_bit(uint64 begun, uint64 ticket)
+{
+	uint64		batch = begun % READ_BATCHES;
+
+	if (ticket > read_begun_ticket(begun))
+		batch++;
+	return (uint32) 1 << (batch % READ_BATCHES);
+}
 
 typedef struct ReadSlot
 {
-	pg_atomic_uint32 queued;
-	pg_atomic_uint32 next;
 	pg_atomic_uint64 ticket;
-	pg_atomic_uint32 sleep;		/* ReadSleep */
+	pg_atomic_uint32 on_latch;
+	char		pad[PG_CACHE_LINE_SIZE - 12];	/* each reader its own line */
 } ReadSlot;
 
 typedef struct NodeReads
 {
+	/* sessions write this one all the time */
 	pg_atomic_uint64 asked;
-	pg_atomic_uint64 wake_at;
-	pg_atomic_uint32 stack_head;
+	char		pad[PG_CACHE_LINE_SIZE - 8];
 
+	pg_atomic_uint64 wake_at;
+	pg_atomic_uint64 begun;
 	pg_atomic_uint64 done_index;
 	pg_atomic_uint64 done_ticket;
+	pg_atomic_uint32 done_count;
+	pg_atomic_uint32 any_on_latch;
 	pg_atomic_uint64 fresh_index;
 	pg_atomic_uint64 fresh_us;
 	pg_atomic_uint64 lease_until_us;
@@ -94,7 +118,7 @@ typedef struct NodeReads
 
 extern NodeReads *node_reads;
 
-extern void node_read_wake(uint32 procno);
+extern void node_reads_wake(uint32 batches);
 extern Size node_reads_shmem_size(void);
 extern void node_reads_shmem_init(void);
 

@@ -264,7 +264,6 @@ collect(Worker *w)
 	int			at_work;
 
 	mailbox_collect(w);
-	read_collect(w);
 	at_work = Max(w->npending + w->nposted, w->at_work - w->at_work / 16 - 1);
 	w->at_work = at_work;
 	if (w->nposted > 0 && at_work >= GATHER_MIN && 2 * w->nposted < at_work &&
@@ -293,7 +292,7 @@ turn(Worker *w)
 		lock_after(w);
 		admin_run(w);
 		outcome_run(w);
-		read_run(w);
+		(void) read_run(w);
 		drive(w);
 
 		/* a leader may have become sure of itself just now: go on at once */
@@ -323,6 +322,7 @@ turn(Worker *w)
 		tp_flush(w->tp);
 		watch_apply(w);
 	}
+	read_wake();
 	maintain(w);
 	if (w->status_dirty && w->now_us >= w->status_us)
 		status_publish(w);

@@ -717,9 +717,9 @@ extern void lock_renewal_begin(Worker *w, int procno, RaftToken slot_token,
 
 /* worker_read.c */
 extern void read_init(Worker *w);
-extern void read_collect(Worker *w);
-extern void read_run(Worker *w);
+extern bool read_run(Worker *w);
 extern void read_answered(Worker *w, const RaftRead *answers, size_t n);
+extern void read_wake(void);
 extern void read_role_changed(Worker *w);
 extern void read_forget(Worker *w);
 extern int64 read_deadline(const Worker *w);

@@ -327,6 +327,9 @@ drive(Worker *w)
 		}
 		if (io_start(w))
 			again = true;
+		/* whoever came while these were asked for: their round begins at once */
+		if (out.nreads > 0 && read_run(w))
+			again = true;
 	}
 	if (w->raft == NULL)
 		return;

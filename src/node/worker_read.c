@@ -8,8 +8,9 @@
  * That is what makes many readers cheap. Readers that ask again and again would
  * settle into two groups that take turns, each waiting for the other's round; so
  * after a batch the worker lets those that it has woken come back (gather), for a
- * millisecond at most, and who comes does not wake it one by one. A batch that the core ends without an answer (leader gone, or changed) is asked
- * again, until there is one or the sessions have given up.
+ * millisecond at most, and who comes does not wake it one by one. A batch that
+ * the core ends without an answer (leader gone, or changed) is asked again, as
+ * the next one, until there is one or the sessions have given up.
  *
  * The core forgets no read, but is not ticked while this member must not
  * campaign; so a batch has a limit of its own here.
@@ -19,7 +20,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/memutils.h"
 
 #include "node/read.h"
 #include "node/worker.h"
@@ -43,56 +43,18 @@ static struct
 	int			at_work;		/* sessions that read at a time, lately */
 	int64		refresh_us;		/* when data of bounded age are due again; 0 no */
 
-	/* who waits: dense list, and the ticket by procno (0: not in the list) */
-	int		   *procs;
-	int			nprocs;
-	uint64	   *tickets;
+	uint32		to_wake;		/* bits of batches: that are answered, ... */
+	uint32		unanswered;		/* ... and that came to nothing */
 }			reads;
 
 void
 read_init(Worker *w)
 {
 	memset(&reads, 0, sizeof(reads));
-	reads.procs = MemoryContextAllocZero(TopMemoryContext, sizeof(int) * MaxBackends);
-	reads.tickets = MemoryContextAllocZero(TopMemoryContext, sizeof(uint64) * MaxBackends);
 	reads.started = pg_atomic_read_u64(&node_reads->done_ticket);
-	/* what a former worker had begun is known to the sessions only */
-	for (int procno = 0; procno < MaxBackends; procno++)
-	{
-		uint64		ticket = pg_atomic_read_u64(&node_reads->slots[procno].ticket);
-
-		if (ticket <= reads.started)
-			continue;
-		reads.tickets[procno] = ticket;
-		reads.procs[reads.nprocs++] = procno;
-	}
-}
-
-/* Who came since the last look. Tickets are drawn before this, so asked covers them. */
-void
-read_collect(Worker *w)
-{
-	uint32		at;
-
-	if (pg_atomic_read_u32(&node_reads->stack_head) == NODE_STACK_END)
-		return;
-	at = pg_atomic_exchange_u32(&node_reads->stack_head, NODE_STACK_END);
-	while (at != NODE_STACK_END)
-	{
-		ReadSlot   *slot = &node_reads->slots[at];
-		uint32		procno = at;
-		uint64		ticket;
-
-		at = pg_atomic_read_u32(&slot->next);
-		pg_memory_barrier();
-		pg_atomic_exchange_u32(&slot->queued, 0);
-		ticket = pg_atomic_read_u64(&slot->ticket);
-		if (ticket == 0)
-			continue;
-		if (reads.tickets[procno] == 0)
-			reads.procs[reads.nprocs++] = (int) procno;
-		reads.tickets[procno] = ticket;
-	}
+	reads.last_id = pg_atomic_read_u64(&node_reads->begun) % READ_BATCHES;
+	/* whatever a former worker had begun */
+	reads.unanswered = ~(uint32) 0;
 }
 
 /* How many are to have come before the next batch. */
@@ -114,42 +76,29 @@ set_wake_at(uint64 ticket)
 	}
 }
 
-/* All that are answered by now. */
-static void
-wake_answered(void)
-{
-	uint64		done = pg_atomic_read_u64(&node_reads->done_ticket);
-	int			kept = 0;
-
-	for (int i = 0; i < reads.nprocs; i++)
-	{
-		int			procno = reads.procs[i];
-
-		if (reads.tickets[procno] > done)
-		{
-			reads.procs[kept++] = procno;
-			continue;
-		}
-		reads.tickets[procno] = 0;
-		node_read_wake((uint32) procno);
-	}
-	reads.nprocs = kept;
-}
-
 /* Is there anybody left who has not given up? */
 static bool
 somebody_waits(void)
 {
-	for (int i = 0; i < reads.nprocs; i++)
-		if (pg_atomic_read_u64(&node_reads->slots[reads.procs[i]].ticket) != 0)
+	uint64		done = pg_atomic_read_u64(&node_reads->done_ticket);
+
+	for (int procno = 0; procno < MaxBackends; procno++)
+		if (pg_atomic_read_u64(&node_reads->slots[procno].ticket) > done)
 			return true;
 	return false;
+}
+
+static uint32
+batch_bit(uint64 id)
+{
+	return (uint32) 1 << (id % READ_BATCHES);
 }
 
 /* The batch under way came to nothing: whoever still waits is in the next one. */
 static void
 ask_again(Worker *w)
 {
+	reads.unanswered |= batch_bit(reads.id);
 	reads.id = 0;
 	reads.started = pg_atomic_read_u64(&node_reads->done_ticket);
 	reads.retry_us = w->now_us + (somebody_waits() ? RETRY_US : RETRY_ALONE_US);
@@ -184,7 +133,8 @@ refresh_due(Worker *w)
 	return (int64) pg_atomic_read_u64(&node_reads->fresh_us) + every_us;
 }
 
-void
+/* True: the core has been asked something. */
+bool
 read_run(Worker *w)
 {
 	uint64		asked;
@@ -194,17 +144,12 @@ read_run(Worker *w)
 		ask_again(w);
 	reads.refresh_us = refresh_due(w);
 	if (reads.id != 0 || w->now_us < reads.retry_us)
-		return;
+		return false;
 	set_wake_at(reads.started + gather_target(w));
 	asked = pg_atomic_read_u64(&node_reads->asked);
 	wanted = asked >= reads.started + gather_target(w);
 	if (!wanted && (reads.refresh_us == 0 || w->now_us < reads.refresh_us))
-	{
-		/* one that came late for a batch that has been answered meanwhile */
-		if (reads.nprocs > 0 && asked == reads.started)
-			wake_answered();
-		return;
-	}
+		return false;
 	set_wake_at(PG_UINT64_MAX);
 	/* the tickets are out; what is acknowledged from here on is not promised */
 	pg_memory_barrier();
@@ -213,7 +158,9 @@ read_run(Worker *w)
 	reads.batch = (int) Min(asked - reads.started, MaxBackends);
 	reads.started = asked;
 	reads.begun_us = node_monotonic_us();
+	pg_atomic_write_u64(&node_reads->begun, read_begun_make(reads.id, asked));
 	raft_read_index(w->raft, reads.id, w->now_us);
+	return true;
 }
 
 /* The core's answers. */
@@ -229,6 +176,8 @@ read_answered(Worker *w, const RaftRead *answers, size_t n)
 			ask_again(w);
 			continue;
 		}
+		reads.to_wake |= batch_bit(reads.id) | reads.unanswered;
+		reads.unanswered = 0;
 		reads.id = 0;
 		reads.answered_us = w->now_us;
 		if (answers[i].index > pg_atomic_read_u64(&node_reads->done_index))
@@ -240,12 +189,25 @@ read_answered(Worker *w, const RaftRead *answers, size_t n)
 		if ((uint64) reads.begun_us > pg_atomic_read_u64(&node_reads->fresh_us))
 			pg_atomic_write_u64(&node_reads->fresh_us, (uint64) reads.begun_us);
 		pg_atomic_write_u64(&node_reads->done_ticket, reads.ticket);
-		pg_memory_barrier();
 		/* those of this batch, and who has come meanwhile */
 		reads.at_work = Max(reads.batch + (int) Min(pg_atomic_read_u64(&node_reads->asked) - reads.started, MaxBackends),
 							reads.at_work - reads.at_work / 8 - 1);
-		wake_answered();
 	}
+}
+
+/*
+ * Wake who has been answered; after what the turn had to send has left, so that
+ * the next round is under way while they run.
+ */
+void
+read_wake(void)
+{
+	uint32		batches = reads.to_wake;
+
+	if (batches == 0)
+		return;
+	reads.to_wake = 0;
+	node_reads_wake(batches);
 }
 
 /* There is another leader: what failed for want of one is asked at once. */
