@@ -253,6 +253,24 @@ check_alter(const AlterTableStmt *stmt, bool replicated)
 	}
 }
 
+/* Rows of the child would be read with those of the parent, on one server. */
+static void
+check_parents(const CreateStmt *stmt, const DdlPlan *plan)
+{
+	ListCell   *lc;
+
+	if (stmt->partbound || plan->adds)
+		return;
+	foreach(lc, stmt->inhRelations)
+	{
+		Oid			parent = RangeVarGetRelid(lfirst_node(RangeVar, lc), NoLock, true);
+
+		if (OidIsValid(parent) && tables_id_of_oid(parent) != 0)
+			ddl_refuse(psprintf("an ordinary table cannot inherit from replicated table \"%s\"", get_rel_name(parent)),
+					   "Set quorum.replicate_ddl to \"all\", so that it is made on all members, and add it with quorum.add_table.");
+	}
+}
+
 /* What of a statement on replicated tables is known not to work. */
 static void
 check_statement(Node *stmt, const DdlSearch *search)
@@ -453,6 +471,8 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 	if (search.temporary > 0 && search.permanent == 0)
 		return;
 
+	if (IsA(stmt, CreateStmt) && node_is_member() && !ddl_forced && quorum_replicate_ddl != QUORUM_DDL_ALL)
+		check_parents((CreateStmt *) stmt, plan);
 	if (!plan->replicated && moves_into_schema(stmt))
 		plan->replicated = true;
 	if (!plan->replicated)
@@ -496,6 +516,29 @@ ddl_examine(PlannedStmt *pstmt, DdlPlan *plan)
 	if (!plan->light)
 		gate_close(plan->relids);
 	plan->kind = DDL_TRAVELS;
+}
+
+/*
+ * Its place among the statements of the log would be before the one that it is made
+ * by, and event triggers do not fire in the applier.
+ */
+void
+ddl_check_nested(PlannedStmt *pstmt)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	DdlPlan		plan;
+	DdlSearch	search = {&plan, 0, 0, 0};
+
+	if (is_maintenance(stmt) || GetCommandLogLevel(stmt) != LOGSTMT_DDL || !node_is_member())
+		return;
+	memset(&plan, 0, sizeof(plan));
+	plan.tag = GetCommandTagName(CreateCommandTag(stmt));
+	ddl_search(&search, stmt);
+	if (search.temporary > 0 && search.permanent == 0)
+		return;
+	if (plan.replicated || (quorum_replicate_ddl == QUORUM_DDL_ALL && !stays_here(stmt)))
+		ddl_refuse(psprintf("%s cannot be replicated: another schema statement makes it while it runs", plan.tag),
+				   "An event trigger or a function does that. Make it a statement of its own.");
 }
 
 /* ---------- after ---------- */

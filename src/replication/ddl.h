@@ -41,6 +41,9 @@ typedef struct DdlPlan
 /* Before it runs: refuses what cannot be replicated. */
 extern void ddl_examine(PlannedStmt *pstmt, DdlPlan *plan);
 
+/* A statement that another one makes while it runs (an event trigger's, say): refused if it would have to travel. */
+extern void ddl_check_nested(PlannedStmt *pstmt);
+
 /* After it ran, here and on the others: what our own catalog says. */
 extern void ddl_note_catalog(Node *stmt);
 

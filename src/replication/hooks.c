@@ -14,6 +14,7 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "commands/extension.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
@@ -134,6 +135,9 @@ check_truncate(const TruncateStmt *stmt)
 		check_target(lfirst_node(RangeVar, lc));
 }
 
+/* Of ddl_depth: schema statements of users, not what we do by ourselves. */
+static int	users_statements = 0;
+
 static void
 run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 					 ProcessUtilityContext context, ParamListInfo params,
@@ -143,8 +147,11 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	bool		known;
 
 	memset(&plan, 0, sizeof(plan));
-	if (ddl_depth == 0)			/* else part of a statement that is known */
+	if (ddl_depth == 0)
 		ddl_examine(pstmt, &plan);
+	else if (ddl_depth == users_statements && !creating_extension &&
+			 (context == PROCESS_UTILITY_QUERY || context == PROCESS_UTILITY_QUERY_NONATOMIC))
+		ddl_check_nested(pstmt);	/* else part of a statement that is known, or ours */
 	if (plan.kind == DDL_NONE)
 	{
 		call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -155,7 +162,10 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		return;
 	known = plan.kind != DDL_LOCAL;
 	if (known)
+	{
 		ddl_depth++;
+		users_statements++;
+	}
 	PG_TRY();
 	{
 		call_next(pstmt, query, read_only_tree, context, params, env, dest, qc);
@@ -163,7 +173,10 @@ run_schema_statement(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	PG_FINALLY();
 	{
 		if (known)
+		{
 			ddl_depth--;
+			users_statements--;
+		}
 	}
 	PG_END_TRY();
 	ddl_done(pstmt, query, &plan);
