@@ -11,10 +11,10 @@ my $db = 'postgres';
 my $c = QuorumCluster->new(nodes => 2);
 
 $c->found;
-$c->everywhere('CREATE TABLE t (id bigserial PRIMARY KEY, node text)');
+$c->everywhere('CREATE TABLE t (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), node text)');
 $c->add_tables('t');
-# each member has passed its gate: from here on an entry is a row
-$_->safe_psql($db, 'INSERT INTO t (node) VALUES (0)') for $c->nodes;
+# no sequence: what is drawn from one is claimed by entries of its own
+$_->safe_psql($db, q(INSERT INTO t (node) VALUES (0))) for $c->nodes;
 $c->settle;
 
 my $script = PostgreSQL::Test::Utils::tempdir() . '/insert.sql';
