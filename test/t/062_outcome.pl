@@ -120,7 +120,14 @@ $c->wait_for_leader;
 $c->settle;
 is(wrong($bare, $tokens), 0, 'a member that has no archive of its own asks another');
 
-# One that joins now gets the history with its image
+# One that joins now gets the history with its image, whoever gives that
+$bare->stop;
+rename $bare->data_dir . '/pg_quorum/outcomes', $bare->data_dir . '/pg_quorum/outcomes.bare' or die $!
+  if -e $bare->data_dir . '/pg_quorum/outcomes';
+rename $bare->data_dir . '/pg_quorum/outcomes.away', $bare->data_dir . '/pg_quorum/outcomes' or die $!;
+$bare->start;
+$c->wait_for_leader;
+$c->settle;
 my $new = $c->add_node;
 $c->restart($new);
 $new->safe_psql($db, 'CREATE EXTENSION pg_quorum');
@@ -149,8 +156,7 @@ $c->node(2)->start;
 
 # While the archive cannot be written the log is kept
 my $dir = $bare->data_dir . '/pg_quorum/outcomes';
-PostgreSQL::Test::Utils::system_or_bail('rm', '-rf', $dir);
-rename "$dir.away", "$dir.aside" or die $!;
+rename $dir, "$dir.aside" or die $!;
 append_to_file($dir, 'in the way');
 my ($first) = segments($bare);
 $bare->start;
