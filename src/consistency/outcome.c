@@ -20,10 +20,8 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/wait_event.h"
 
 #include "consistency/outcome.h"
 #include "node/node.h"
@@ -59,10 +57,7 @@ wait_for_archive(uint64 index)
 		node_want_archived(Max(node_commit_index(), index + 1));
 	do
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(10L);
 	} while (node_archived_index() <= index && node_monotonic_us() < until_us);
 }
 

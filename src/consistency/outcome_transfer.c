@@ -29,10 +29,8 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
-#include "storage/latch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/wait_event.h"
 
 #include "consistency/outcome.h"
 #include "node/node.h"
@@ -69,10 +67,7 @@ bring_up_to_date(void)
 	while (node_archived_index() < wanted && node_monotonic_us() < deadline_us)
 	{
 		node_want_archived(wanted);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(10L);
 	}
 }
 

@@ -24,11 +24,9 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
@@ -107,10 +105,7 @@ wait_for_key(int64 deadline_us)
 	{
 		if (deadline_us != 0 && node_monotonic_us() >= deadline_us)
 			return NULL;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 KEY_POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(KEY_POLL_MS);
 	}
 	return key;
 }

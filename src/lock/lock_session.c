@@ -41,7 +41,6 @@
 #include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/timeout.h"
-#include "utils/wait_event.h"
 
 #include "lock/lock_internal.h"
 #include "lock/lock_sql.h"
@@ -206,10 +205,7 @@ lock_wait_safe(int64 patience_us)
 	{
 		if (node_monotonic_us() >= deadline_us)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 1L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(1L);
 	}
 	return true;
 }

@@ -25,43 +25,11 @@
 #include "lock/lock_sql.h"
 #include "node/node.h"
 #include "replication/replication.h"
-#include "replication/writeset.h"
+#include "replication/wsput.h"
 
 PG_FUNCTION_INFO_V1(quorum_submit_statement);
 PG_FUNCTION_INFO_V1(quorum_in_log);
 PG_FUNCTION_INFO_V1(quorum_wait_for_entry);
-
-static void
-put_varint(StringInfo to, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(to, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(to, (char) value);
-}
-
-static void
-put_string(StringInfo to, const char *text)
-{
-	Size		len = strlen(text);
-
-	put_varint(to, len);
-	appendBinaryStringInfo(to, text, (int) len);
-}
-
-/* writeset.h: no key, one record */
-static void
-put_header(StringInfo to)
-{
-	char		header[WS_HEADER_SIZE] = {0};
-
-	header[0] = WS_VERSION;
-	header[1] = WS_KIND_TRANSACTION;
-	header[8] = 1;
-	appendBinaryStringInfo(to, header, sizeof(header));
-}
 
 /*
  * _submit_statement(sql) - returns when it was run here; the token of the entry.
@@ -78,12 +46,8 @@ quorum_submit_statement(PG_FUNCTION_ARGS)
 	lock_require_cluster();
 	token = node_next_token();
 	initStringInfo(&payload);
-	put_header(&payload);
-	appendStringInfoCharMacro(&payload, 'X');
-	put_string(&payload, "");	/* as the apply worker */
-	put_string(&payload, "pg_catalog, pg_temp");
-	put_varint(&payload, 0);
-	put_string(&payload, sql);
+	ws_put_header(&payload, 0, 0, 0);
+	ws_put_statement(&payload, "", "pg_catalog, pg_temp", sql);
 	part.data = payload.data;
 	part.len = payload.len;
 	(void) node_submit(token, &part, 1, conflict_is_doomed, &answer);

@@ -14,7 +14,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node_internal.h"
@@ -99,10 +98,7 @@ wait_for_status(bool (*cond) (const NodeStatus *status), const char *what)
 					 detail[0] ? errdetail("%s", detail) :
 					 status->detail[0] ? errdetail("%s", status->detail) : 0,
 					 errhint("It goes on in the background; see quorum.status.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(10L);
 	}
 	pfree(status);
 }
@@ -249,10 +245,7 @@ require_no_quorum(void)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the cluster has a quorum"),
 					 errhint("Members that are lost are taken out with quorum.remove_member.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 20L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(20L);
 	}
 }
 

@@ -215,6 +215,9 @@ extern bool node_send_off(RaftToken token, const NodePart *parts, int nparts, in
  * node_monotonic_us(), 0: none) has passed. Ordinary interrupts: may throw.
  */
 extern bool node_wait_applied(uint64 index, int64 deadline_us);
+
+/* Sleep so long, or until the latch is set. Ordinary interrupts (may throw). */
+extern void node_pause(long ms);
 extern int64 node_monotonic_us(void);
 
 /* ---------- linearizable reads (read.c) ---------- */

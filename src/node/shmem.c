@@ -18,7 +18,6 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/read.h"
@@ -218,10 +217,7 @@ wait_until_started(void)
 	while (pg_atomic_read_u32(&node_shared->membership) == NODE_STARTING &&
 		   node_monotonic_us() < deadline_us)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 10L, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(10L);
 	}
 }
 

@@ -134,3 +134,10 @@ node_wake_waiters(uint64 applied)
 			node_wake_proc(at + 1);
 	LWLockRelease(node_shared->wait_lock);
 }
+
+void
+node_pause(long ms)
+{
+	(void) node_sleep_until(node_monotonic_us() + ms * INT64CONST(1000));
+	CHECK_FOR_INTERRUPTS();
+}

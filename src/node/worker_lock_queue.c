@@ -82,17 +82,25 @@ add_row(Rows *rows, const LockQueueRow *row, const char *key)
 	rows->head.nrows++;
 }
 
+/* What the leader said last: its head, and what follows; NULL: too long ago. */
+static const char *
+leaders_queue(const Worker *w, LockQueueHead *head)
+{
+	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
+		return NULL;
+	memcpy(head, locks.queue, sizeof(*head));
+	return locks.queue + sizeof(*head);
+}
+
 /* What the leader says of leases ... */
 static void
 add_leases(Worker *w, Rows *rows)
 {
 	LockQueueHead head;
-	const char *at = locks.queue;
+	const char *at = leaders_queue(w, &head);
 
-	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
+	if (at == NULL)
 		return;
-	memcpy(&head, at, sizeof(head));
-	at += sizeof(head);
 	for (uint32 i = 0; i < head.nleases; i++)
 	{
 		LockQueueLease lease;
@@ -110,12 +118,11 @@ static void
 add_others(Worker *w, Rows *rows)
 {
 	LockQueueHead head;
-	const char *at = locks.queue;
+	const char *at = leaders_queue(w, &head);
 
-	if (locks.queue == NULL || w->now_us - locks.queue_us > QUEUE_OLD_US)
+	if (at == NULL)
 		return;
-	memcpy(&head, at, sizeof(head));
-	at += sizeof(head) + head.nleases * sizeof(LockQueueLease);
+	at += head.nleases * sizeof(LockQueueLease);
 	for (uint32 i = 0; i < head.nrows; i++)
 	{
 		LockQueueRow row;

@@ -359,10 +359,7 @@ copy_until_done(uint32 attempt)
 	while (pg_atomic_read_u32(&image_shared->attempt) == attempt &&
 		   !copy_tables(attempt, conninfo, snapshot, member, &reconnects))
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 RECONNECT_PAUSE_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(RECONNECT_PAUSE_MS);
 	}
 }
 

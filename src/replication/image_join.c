@@ -17,13 +17,11 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/resowner.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "clock/clock_shmem.h"
 #include "compat.h"
@@ -358,10 +356,7 @@ wait_until_voter(void)
 					 errmsg("gave up waiting until this member has caught up and votes"),
 					 detail[0] ? errdetail("%s", detail) : 0,
 					 errhint("It goes on in the background; see quorum.status and quorum.join_progress.")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(POLL_MS);
 	}
 }
 

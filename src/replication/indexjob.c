@@ -37,26 +37,22 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
-#include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
 #include "replication/ddl_internal.h"
 #include "replication/indexjob.h"
+#include "replication/jobworker.h"
 #include "replication/logentry.h"
 #include "replication/ownsql.h"
 #include "replication/replication.h"
@@ -199,9 +195,19 @@ indexjob_after(Node *stmt, IndexJob *job)
 
 /* ---------- the apply worker ---------- */
 
-/* A worker has to look: after a start, too. */
-static bool due = true;
-static BackgroundWorkerHandle *handle = NULL;
+static bool
+is_waiting(void)
+{
+	return jobworker_finds("SELECT 1 FROM quorum.index_job LIMIT 1");
+}
+
+static JobWorker job_worker = {
+	.function = "indexjob_main",
+	.name = "pg_quorum index worker",
+	.restart_s = RETRY_MS / 1000,
+	.is_waiting = is_waiting,
+	.due = true,
+};
 
 Datum
 quorum_do_index_job(PG_FUNCTION_ARGS)
@@ -218,64 +224,20 @@ quorum_do_index_job(PG_FUNCTION_ARGS)
 			   "SELECT coalesce(max(job_id), 0) + 1, $1, $2, $3 FROM quorum.index_job",
 			   3, types, values, NULL, SPI_OK_INSERT);
 	ownsql_end(&saved);
-	due = true;
+	job_worker.due = true;
 	PG_RETURN_VOID();
-}
-
-static bool
-is_waiting(void)
-{
-	OwnSql		saved;
-	bool		waiting;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ownsql_begin(&saved);
-	ownsql_run("SELECT 1 FROM quorum.index_job LIMIT 1", 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	waiting = SPI_processed > 0;
-	ownsql_end(&saved);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return waiting;
 }
 
 void
 indexjob_look_again(void)
 {
-	due = true;
+	job_worker.due = true;
 }
 
 void
 indexjob_work(void)
 {
-	BackgroundWorker worker;
-	MemoryContext old;
-	pid_t		pid;
-
-	if (!due)
-		return;
-	if (handle && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
-		return;					/* and once more when it has gone */
-	if (handle)
-		pfree(handle);
-	handle = NULL;
-	if (!is_waiting())
-	{
-		due = false;
-		return;
-	}
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = RETRY_MS / 1000;
-	strlcpy(worker.bgw_library_name, "pg_quorum", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "indexjob_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "pg_quorum index worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "pg_quorum index worker", BGW_MAXLEN);
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	/* no slot left: some other time */
-	(void) RegisterDynamicBackgroundWorker(&worker, &handle);
-	MemoryContextSwitchTo(old);
+	jobworker_turn(&job_worker);
 }
 
 /* ---------- the index worker ---------- */
@@ -470,16 +432,6 @@ lock_out_others(void)
 	CommitTransactionCommand();
 }
 
-static void
-pause_after_failure(void)
-{
-	pgstat_report_activity(STATE_IDLE, NULL);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 RETRY_MS, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-}
-
 /* Session locks outlive a process that ends outside a transaction. */
 static void
 at_exit(int code, Datum arg)
@@ -492,16 +444,7 @@ indexjob_main(Datum arg)
 {
 	Job			job;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGINT, StatementCancelHandler);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(quorum_database, NULL, 0);
-	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	jobworker_begin();
 	job_context = AllocSetContextCreate(TopMemoryContext, "pg_quorum index job",
 										ALLOCSET_DEFAULT_SIZES);
 	/* what it does is known to the cluster */
@@ -514,7 +457,8 @@ indexjob_main(Datum arg)
 		if (!try_job(&job))
 		{
 			lock_out_others();
-			pause_after_failure();
+			pgstat_report_activity(STATE_IDLE, NULL);
+			node_pause(RETRY_MS);
 		}
 		MemoryContextReset(job_context);
 	}

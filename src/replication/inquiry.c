@@ -53,7 +53,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
@@ -172,10 +171,7 @@ hand_over(Errand *errand, BackgroundWorkerHandle *handle)
 		if (GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED ||
 			node_monotonic_us() > deadline_us)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(POLL_MS);
 	}
 }
 
@@ -334,10 +330,7 @@ submit_patiently(const char *statement)
 		PG_END_TRY();
 		if (done)
 			return;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 ANSWER_PAUSE_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(ANSWER_PAUSE_MS);
 	}
 }
 
@@ -628,10 +621,7 @@ inquiry_ask(const char *query, List *table_ids, uint64 *index)
 	while (!look(&members, context, request, *index, first))
 	{
 		first = false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 POLL_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(POLL_MS);
 	}
 	foreach(lc, members)
 		answers = lappend(answers, ((Member *) lfirst(lc))->answer);

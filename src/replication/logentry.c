@@ -18,54 +18,20 @@
 #include "replication/logentry.h"
 #include "replication/replication.h"
 #include "replication/writeset.h"
+#include "replication/wsput.h"
 
-static void
-put_varint(StringInfo to, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(to, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(to, (char) value);
-}
-
-static void
-put_string(StringInfo to, const char *text)
-{
-	put_varint(to, strlen(text));
-	appendStringInfoString(to, text);
-}
-
-static void
-put_fixed(StringInfo to, uint64 value, int bytes)
-{
-	for (int i = 0; i < bytes; i++)
-		appendStringInfoCharMacro(to, (char) (value >> (8 * i)));
-}
-
-/* key 0: none. Layout: writeset.h. */
+/* key 0: none. */
 static void
 put_payload(StringInfo to, const char *statement, bool alone, uint64 key)
 {
 	initStringInfo(to);
-	put_fixed(to, WS_VERSION, 1);
-	put_fixed(to, WS_KIND_TRANSACTION, 1);
-	put_fixed(to, alone ? WS_FLAG_ALONE : 0, 2);
-	put_fixed(to, key != 0 ? 1 : 0, 4);
-	put_fixed(to, 1, 4);
-	put_fixed(to, 0, 4);
-	put_fixed(to, PG_INT64_MAX, 8);
+	ws_put_header(to, alone ? WS_FLAG_ALONE : 0, key != 0 ? 1 : 0, PG_INT64_MAX);
 	if (key != 0)
 	{
-		put_fixed(to, key, 8);
-		put_fixed(to, 1, 4);	/* at the highest base, exclusive */
+		ws_put_fixed(to, key, 8);
+		ws_put_fixed(to, 1, 4); /* at the highest base, exclusive */
 	}
-	appendStringInfoCharMacro(to, 'X');
-	put_string(to, "");
-	put_string(to, "pg_catalog");
-	put_varint(to, 0);
-	put_string(to, statement);
+	ws_put_statement(to, "", "pg_catalog", statement);
 }
 
 static uint64

@@ -53,7 +53,6 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
@@ -247,10 +246,7 @@ remember(uint32 table_id, uint64 index, uint64 until, bool good, const char *out
 static void
 pause_for_source(void)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 SOURCE_PAUSE_MS, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	node_pause(SOURCE_PAUSE_MS);
 }
 
 static bool
@@ -654,10 +650,7 @@ repair_here(uint32 table_id, uint32 source)
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("the apply worker did not take the request"),
 						 errhint("See column detail of quorum.status.")));
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 20L, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
+			node_pause(20L);
 		}
 	}
 	PG_CATCH();

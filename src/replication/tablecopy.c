@@ -27,7 +27,6 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
@@ -36,7 +35,6 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
@@ -48,6 +46,7 @@
 #include "replication/session.h"
 #include "replication/tablecopy.h"
 #include "replication/writeset_build.h"
+#include "replication/wsput.h"
 
 #define CHUNK_BYTES			(Size) (1024 * 1024)
 #define SMALL_PART			64	/* of quorum.max_transaction_size; compressed values grow */
@@ -164,51 +163,17 @@ may_lose_old_versions(void)
 
 /* ---------- entries ---------- */
 
-static void
-put_varint(StringInfo to, uint64 value)
-{
-	while (value >= 0x80)
-	{
-		appendStringInfoCharMacro(to, (char) (value | 0x80));
-		value >>= 7;
-	}
-	appendStringInfoCharMacro(to, (char) value);
-}
-
-static void
-put_fixed(StringInfo to, uint64 value, int bytes)
-{
-	for (int i = 0; i < bytes; i++)
-		appendStringInfoCharMacro(to, (char) (value >> (8 * i)));
-}
-
 /* Up to where the bytes of the chunk come. Layout: writeset.h. */
 static void
 put_chunk_head(StringInfo to, const TableCopy *copy, uint32 nrows, Size len)
 {
 	initStringInfo(to);
-	put_fixed(to, WS_VERSION, 1);
-	put_fixed(to, WS_KIND_TRANSACTION, 1);
-	put_fixed(to, 0, 2);
-	put_fixed(to, 0, 4);		/* no keys */
-	put_fixed(to, 1, 4);
-	put_fixed(to, 0, 4);
-	put_fixed(to, 0, 8);
+	ws_put_header(to, 0, 0, 0);
 	appendStringInfoCharMacro(to, 'C');
-	put_varint(to, strlen(copy->id));
-	appendStringInfoString(to, copy->id);
-	put_varint(to, copy->chunks + 1);
-	put_varint(to, nrows);
-	put_varint(to, len);
-}
-
-static void
-pause_without_quorum(void)
-{
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 RETRY_MS, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	ws_put_string(to, copy->id);
+	ws_put_varint(to, copy->chunks + 1);
+	ws_put_varint(to, nrows);
+	ws_put_varint(to, len);
 }
 
 static void
@@ -260,7 +225,7 @@ submit_chunk(const TableCopy *copy, const NodePart *parts, int nparts)
 					 errmsg("the cluster has no quorum"),
 					 answer.message[0] ? errdetail("%s", answer.message) : 0,
 					 errhint("Nothing was changed. Retry when quorum.status shows has_quorum.")));
-		pause_without_quorum();
+		node_pause(RETRY_MS);
 	}
 }
 

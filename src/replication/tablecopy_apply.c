@@ -21,21 +21,16 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
 
 #include "compat.h"
 #include "node/node.h"
 #include "replication/apply_internal.h"
+#include "replication/jobworker.h"
 #include "replication/logentry.h"
 #include "replication/ownsql.h"
 #include "replication/replication.h"
@@ -214,64 +209,34 @@ tablecopy_load(const char *id, uint32 chunks, uint32 table_id)
 
 /* ---------- the apply worker ---------- */
 
-/* A worker has to look: after a start, too. */
-static bool due = true;
-static BackgroundWorkerHandle *handle = NULL;
+static bool
+is_waiting(void)
+{
+	char		query[sizeof(OURS_TO_END) + 64];
+
+	snprintf(query, sizeof(query), "SELECT 1 " OURS_TO_END " LIMIT 1", node_id());
+	return jobworker_finds(query);
+}
+
+static JobWorker job_worker = {
+	.function = "tablecopy_end_main",
+	.name = "pg_quorum table copy worker",
+	.restart_s = RESTART_S,
+	.is_waiting = is_waiting,
+	.due = true,
+};
 
 void
 tablecopy_look_again(void)
 {
-	due = true;
-}
-
-static bool
-is_waiting(void)
-{
-	OwnSql		saved;
-	bool		waiting;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ownsql_begin(&saved);
-	ownsql_run(psprintf("SELECT 1 " OURS_TO_END " LIMIT 1", node_id()), 0, NULL, NULL, NULL, SPI_OK_SELECT);
-	waiting = SPI_processed > 0;
-	ownsql_end(&saved);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return waiting;
+	job_worker.due = true;
 }
 
 void
 tablecopy_work(void)
 {
-	BackgroundWorker worker;
-	MemoryContext old;
-	pid_t		pid;
-
-	if (!due || !node_is_member())
-		return;
-	if (handle && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
-		return;					/* and once more when it has gone */
-	if (handle)
-		pfree(handle);
-	handle = NULL;
-	if (!is_waiting())
-	{
-		due = false;
-		return;
-	}
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = RESTART_S;
-	strlcpy(worker.bgw_library_name, "pg_quorum", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "tablecopy_end_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "pg_quorum table copy worker", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "pg_quorum table copy worker", BGW_MAXLEN);
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	/* no slot left: some other time */
-	(void) RegisterDynamicBackgroundWorker(&worker, &handle);
-	MemoryContextSwitchTo(old);
+	if (job_worker.due && node_is_member())
+		jobworker_turn(&job_worker);
 }
 
 /* ---------- the worker ---------- */
@@ -327,14 +292,7 @@ tablecopy_end_main(Datum arg)
 {
 	MemoryContext context;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(quorum_database, NULL, 0);
-	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	jobworker_begin();
 	context = AllocSetContextCreate(TopMemoryContext, "pg_quorum copies to end", ALLOCSET_DEFAULT_SIZES);
 
 	while (node_is_member())
@@ -351,10 +309,7 @@ tablecopy_end_main(Datum arg)
 			any |= end_copy(lfirst(lc));
 		if (any)
 			continue;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LOOK_MS, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		node_pause(LOOK_MS);
 	}
 	proc_exit(0);
 }

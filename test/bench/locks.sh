@@ -12,7 +12,7 @@
 #	ROUNDS		measurements of each kind (3)
 #	KINDS		which of "advisory quorum quorum-leader etcd etcd-leader redlock" (all)
 set -euo pipefail
-. "$(dirname "$0")/../tools/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
 seconds=${SECONDS_EACH:-3}
 rounds=${ROUNDS:-3}
@@ -29,21 +29,7 @@ command -v go >/dev/null || want+=(golang-go)
 [ ${#want[@]} = 0 ] || install_packages "${want[@]}"
 
 work=$(new_work_dir locks)
-pids=()
-clean_up()
-{
-	local pid
-
-	cd /
-	for pid in ${pids[@]+"${pids[@]}"}; do kill -9 "$pid" 2>/dev/null || true; done
-	for pid in $(cd /proc && echo [0-9]*); do
-		case $(readlink "/proc/$pid/cwd" 2>/dev/null)/ in
-			"$work"/*) kill -9 "$pid" 2>/dev/null || true ;;
-		esac
-	done
-	rm -rf "$work"
-}
-trap clean_up EXIT
+trap bench_clean_up EXIT
 trap 'exit 130' INT TERM
 cd "$work"
 
@@ -134,7 +120,6 @@ case " $kinds " in *etcd*)
 			--listen-peer-urls "http://127.0.0.1:${epeer[$n]}" \
 			--initial-advertise-peer-urls "http://127.0.0.1:${epeer[$n]}" \
 			--initial-cluster "$initial" --initial-cluster-state new >"elog$n" 2>&1 &
-		pids+=($!)
 		disown
 	done
 	for n in 1 2 3; do
@@ -165,7 +150,6 @@ case " $kinds " in *redlock*)
 		mkdir "r$n"
 		redis-server --port "$p" --bind 127.0.0.1 --dir "$work/r$n" --save '' \
 			--appendonly yes --appendfsync always --daemonize no >"rlog$n" 2>&1 &
-		pids+=($!)
 		disown
 		redis+=("127.0.0.1:$p")
 		wait_for redis perl -MIO::Socket::INET -e "exit !IO::Socket::INET->new('127.0.0.1:$p')"

@@ -163,6 +163,10 @@ extern void election_final(Client *c, char *ops);
 extern void guarded_write(Client *c, const Held *held, char *ops);
 extern void row_with_token(Client *c, const Held *held, char *ops);
 extern void forget_held(Held *list, int *n, int at);
+
+/* The answer to a release: of this grant, or of a key that is not held. Ends the record. */
+extern void record_released(Client *c, const Held *held, PGresult *res, char *ops);
+extern void record_not_held(Client *c, PGresult *res, char *ops);
 extern bool lease_open(Client *c, int ttl_ms, char *ops);
 extern void lease_renew(Client *c, char *ops);
 extern void lease_abandon(Client *c);

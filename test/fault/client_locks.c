@@ -215,6 +215,24 @@ acquire_many(Client *c, char *ops)
 	end_record(c, "rc", ops);
 }
 
+void
+record_released(Client *c, const Held *held, PGresult *res, char *ops)
+{
+	add_op(ops, " %c:%d:%lld", res && strcmp(PQgetvalue(res, 0, 0), "f") == 0 ? 'x' : 'u',
+		   held->key, (long long) held->token);
+	PQclear(res);
+	end_record(c, "rc", ops);
+}
+
+void
+record_not_held(Client *c, PGresult *res, char *ops)
+{
+	add_op(ops, " q:%d:%s", c->asked_key, res ? strcmp(PQgetvalue(res, 0, 0), "t") == 0 ? "1" : "0" : "?");
+	PQclear(res);
+	c->asked_key = -1;
+	end_record(c, "rc", ops);
+}
+
 /* An acquisition that failed has left nothing behind. */
 static void
 not_acquired(Client *c, char *ops)
@@ -224,10 +242,7 @@ not_acquired(Client *c, char *ops)
 	begin_record(c);
 	res = run(c, true, "SELECT quorum.advisory_unlock%s(%s)", c->asked_shared ? "_shared" : "",
 			  key_sql(c->asked_key));
-	add_op(ops, " q:%d:%s", c->asked_key, res ? strcmp(PQgetvalue(res, 0, 0), "t") == 0 ? "1" : "0" : "?");
-	PQclear(res);
-	c->asked_key = -1;
-	end_record(c, "rc", ops);
+	record_not_held(c, res, ops);
 }
 
 static void
@@ -241,10 +256,7 @@ release(Client *c, int at, char *ops)
 	begin_record(c);
 	res = run(c, true, "SELECT quorum.advisory_unlock_token(%s, %lld)", key_sql(held.key),
 			  (long long) held.token);
-	add_op(ops, " %c:%d:%lld", res && strcmp(PQgetvalue(res, 0, 0), "f") == 0 ? 'x' : 'u',
-		   held.key, (long long) held.token);
-	PQclear(res);
-	end_record(c, "rc", ops);
+	record_released(c, &held, res, ops);
 }
 
 /* For how long is this certain? */
@@ -467,11 +479,8 @@ lease_release(Client *c, int at, char *ops)
 	else
 		res = run(c, true, "SELECT quorum.advisory_unlock_token(%s, %lld)", key_sql(held.key),
 				  (long long) held.token);
-	add_op(ops, " %c:%d:%lld", res && strcmp(PQgetvalue(res, 0, 0), "f") == 0 ? 'x' : 'u',
-		   held.key, (long long) held.token);
-	PQclear(res);
+	record_released(c, &held, res, ops);
 	lease_abandon(c);
-	end_record(c, "rc", ops);
 }
 
 void

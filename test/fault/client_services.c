@@ -106,12 +106,9 @@ resign(Client *c, Held *list, int *n, char *ops)
 	c->late = held;
 	begin_record(c);
 	res = run(c, true, "SELECT quorum.election_resign('k%d', %lld)", held.key, (long long) held.token);
-	add_op(ops, " %c:%d:%lld", res && strcmp(PQgetvalue(res, 0, 0), "f") == 0 ? 'x' : 'u',
-		   held.key, (long long) held.token);
-	PQclear(res);
+	record_released(c, &held, res, ops);
 	if (held.kind == 'g')
 		lease_abandon(c);
-	end_record(c, "rc", ops);
 }
 
 /* A campaign that failed leads nothing. */
@@ -122,10 +119,7 @@ not_elected(Client *c, char *ops)
 
 	begin_record(c);
 	res = run(c, true, "SELECT quorum.election_resign('k%d')", c->asked_key);
-	add_op(ops, " q:%d:%s", c->asked_key, res ? strcmp(PQgetvalue(res, 0, 0), "t") == 0 ? "1" : "0" : "?");
-	PQclear(res);
-	c->asked_key = -1;
-	end_record(c, "rc", ops);
+	record_not_held(c, res, ops);
 }
 
 static void

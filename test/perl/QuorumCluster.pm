@@ -330,6 +330,31 @@ sub comes_to_be
 	return is($got, $wanted, $what);
 }
 
+# A session that stays, and what went wrong with a statement in it: its text.
+sub session
+{
+	my ($self, $node) = @_;
+	my $session = $node->background_psql($DB, on_error_stop => 0);
+
+	$session->query('\set VERBOSITY verbose');
+	return $session;
+}
+
+sub error_of
+{
+	my ($self, $session, $sql) = @_;
+
+	$session->{stderr} = '';
+	$session->query($sql);
+	return $session->{stderr};
+}
+
+# Its SQLSTATE, '' for none.
+sub state_of_error
+{
+	return error_of(@_) =~ /(?:ERROR|FATAL):\s+(\w{5})/ ? $1 : '';
+}
+
 # 1 once the server has noticed that it is cut off.
 sub poll_no_quorum
 {

@@ -21,23 +21,8 @@ $c->node(1)->safe_psql($db, 'INSERT INTO counter VALUES (1, 0)');
 $c->settle;
 
 # A session that goes on while others do. ask(): one value; send(): do not wait.
-sub session
-{
-	my ($node) = @_;
-	my $s = $node->background_psql($db, on_error_stop => 0);
-
-	$s->query('\set VERBOSITY verbose');
-	return $s;
-}
-
-sub error_of
-{
-	my ($s, $sql) = @_;
-
-	$s->{stderr} = '';
-	$s->query($sql);
-	return $s->{stderr};
-}
+sub session { return $c->session(@_); }
+sub error_of { return $c->error_of(@_); }
 
 sub waiters { return $c->ask($_[0], "SELECT count(*) FROM quorum.locks WHERE NOT granted AND key = '$_[1]'"); }
 sub holders { return $c->ask($_[0], "SELECT count(*) FROM quorum.locks WHERE granted AND key = '$_[1]'"); }

@@ -23,23 +23,8 @@ $c->add_tables(qw(account job));
 $c->node(1)->safe_psql($db, "INSERT INTO account VALUES (1, 0, 'nobody')");
 $c->settle;
 
-sub session
-{
-	my ($node) = @_;
-	my $s = $node->background_psql($db, on_error_stop => 0);
-
-	$s->query('\set VERBOSITY verbose');
-	return $s;
-}
-
-sub state_of_error
-{
-	my ($s, $sql) = @_;
-
-	$s->{stderr} = '';
-	$s->query($sql);
-	return $s->{stderr} =~ /ERROR:\s+(\w{5})/ ? $1 : '';
-}
+sub session { return $c->session(@_); }
+sub state_of_error { return $c->state_of_error(@_); }
 
 # One round: a holder on a server that stands still reads, another server's
 # session gets the lock and changes the row, the holder goes on and writes what it

@@ -25,22 +25,8 @@ sub worker_pid
 	return $node->safe_psql($db, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_quorum $kind worker'");
 }
 
-sub session
-{
-	my $s = $_[0]->background_psql($db, on_error_stop => 0);
-
-	$s->query('\set VERBOSITY verbose');
-	return $s;
-}
-
-sub state_of_error
-{
-	my ($s, $sql) = @_;
-
-	$s->{stderr} = '';
-	$s->query($sql);
-	return $s->{stderr} =~ /(?:ERROR|FATAL):\s+(\w{5})/ ? $1 : '';
-}
+sub session { return $c->session(@_); }
+sub state_of_error { return $c->state_of_error(@_); }
 
 sub is_free
 {
